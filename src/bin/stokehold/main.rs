@@ -1,0 +1,2 @@
+//! The `stokehold` program.
+fn main() {}

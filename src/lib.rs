@@ -1,0 +1,39 @@
+//! stokehold: a supervised pool of worker processes, called over shared memory.
+#![deny(unsafe_code)]
+#![allow(dead_code, unused_imports)] // while the rooms are being built
+
+// L0
+pub mod error;
+#[doc(hidden)]
+pub mod limits;
+#[doc(hidden)]
+pub mod primitive;
+#[doc(hidden)]
+pub mod ring;
+#[doc(hidden)]
+pub mod wire;
+// L1
+#[doc(hidden)]
+pub mod sys;
+// L2
+#[doc(hidden)]
+pub mod conn;
+#[doc(hidden)]
+pub mod shm;
+// L3
+#[doc(hidden)]
+pub mod arbiter;
+#[doc(hidden)]
+pub mod pool;
+// L4
+#[doc(hidden)]
+pub mod client;
+#[doc(hidden)]
+pub mod worker;
+
+/// The rooms, for this project's own benches, fuzz targets and model-checked tests. Not an interface: anything
+/// in here changes without notice.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::{arbiter, client, conn, limits, pool, primitive, ring, shm, sys, wire, worker};
+}

@@ -1,0 +1,68 @@
+//! Every maximum of the crate, in one place, with the relations between them asserted at compile time.
+//!
+//! Sizes are bytes unless the name says otherwise. A limit is inclusive: the value itself is still allowed.
+
+// --- wire ---
+
+/// Length of a frame header.
+pub const HEADER_LEN: usize = 16;
+/// Largest payload of a frame on a socket, as gunicorn has it.
+pub const MAX_FRAME_PAYLOAD: usize = 64 * 1024 * 1024;
+/// Largest single string or bytes value towards a socket peer.
+pub const MAX_SOCKET_BYTES: usize = 64 * 1024 * 1024;
+/// Most elements of one list, or pairs of one dict.
+pub const MAX_ITEMS: usize = 1024 * 1024;
+/// Deepest nesting of lists and dicts that is decoded, encoded or compared.
+pub const MAX_DEPTH: usize = 512;
+/// Most values in one message, counted over all depths.
+pub const MAX_NODES: usize = 1 << 22;
+/// Largest control-plane frame between processes of ours (configuration, handshake).
+pub const MAX_CONTROL_PAYLOAD: usize = 1024 * 1024;
+/// Most descriptors that come with one control-plane frame.
+pub const MAX_FRAME_FDS: usize = 4;
+
+// --- data plane ---
+
+/// Calls that one lane can have in flight.
+pub const LANE_CALLS: usize = 64;
+/// Entries of a lane's submit ring: a power of two, at least twice the calls (MODEL.md F2).
+pub const RING_ENTRIES: usize = 128;
+/// Lanes (connected clients) of one pool.
+pub const MAX_LANES: usize = 1024;
+/// Worker slots of one pool.
+pub const MAX_WORKERS: usize = 64;
+/// App threads of one worker.
+pub const MAX_WORKER_THREADS: usize = 64;
+/// Parkers of a board: one for each app thread of each worker.
+pub const MAX_PARKERS: usize = 256;
+/// Regions that are registered with one pool at a time.
+pub const MAX_REGIONS: usize = 2048;
+/// Deaths that the registry remembers.
+pub const MAX_DEATHS: usize = 1024;
+/// A request or result record.
+pub const RECORD_LEN: usize = 512;
+/// Bytes of a record that hold an inline TLV body: what remains beside header and fixed fields.
+pub const INLINE_LEN: usize = RECORD_LEN - 64;
+/// Result records of one worker incarnation.
+pub const RESULT_RECORDS: usize = 256;
+/// Largest message over shared memory.
+pub const MAX_MESSAGE: usize = 1 << 30;
+/// Bytes that one client may hold in regions of its own.
+pub const CLIENT_QUOTA: usize = 2 << 30;
+/// Smallest growth region.
+pub const GROWTH_MIN: usize = 4 * 1024 * 1024;
+/// Alignment of every payload block.
+pub const BLOCK_ALIGN: usize = 64;
+/// Apps of one pool.
+pub const MAX_APPS: usize = 256;
+/// Length of an app or action name.
+pub const MAX_NAME: usize = 255;
+
+const _: () = {
+    assert!(RING_ENTRIES.is_power_of_two() && RING_ENTRIES >= 2 * LANE_CALLS);
+    assert!(LANE_CALLS <= 64, "the free calls of a lane are one 64-bit mask");
+    assert!(MAX_LANES.is_multiple_of(64) && MAX_PARKERS.is_multiple_of(64));
+    assert!(MAX_LANES <= 1 << 16 && MAX_REGIONS <= 1 << 16);
+    assert!(MAX_DEATHS.is_power_of_two());
+    assert!(MAX_CONTROL_PAYLOAD <= MAX_FRAME_PAYLOAD);
+};
