@@ -1,0 +1,119 @@
+//! Parking of workers: idle bits, doorbells, and the rules that keep a wake-up from being lost.
+//!
+//! An idle bit is a token: who clears it owes its parker a ring. The parker's rules, each of which the model
+//! checker showed to be needed: read the doorbell *before* setting the bit; full fence; look again; never claim
+//! while the own bit is set. A token can be taken along by a process that dies or stops; so after any death, and
+//! when a tick finds a call still queued, the arbiter rings *everybody*.
+//!
+//! A parker may spin before it sleeps; `asleep` says which, and saves the ringer the system call. That pair is
+//! again publish, full fence, look at the flag.
+
+use super::{Bits, Futex};
+use crate::primitive::{AtomicU32, Ordering, fence};
+use std::time::Duration;
+
+/// One parker's doorbell; a cache line of its own, since its owner spins on it.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Doorbell {
+    sequence: AtomicU32,
+    asleep: AtomicU32,
+}
+
+impl Doorbell {
+    /// A doorbell that has not rung.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Doorbell {
+        Doorbell { sequence: AtomicU32::new(0), asleep: AtomicU32::new(0) }
+    }
+
+    /// Announces something to the parker and wakes it if it sleeps.
+    #[inline]
+    pub fn ring(&self, futex: &impl Futex) {
+        self.sequence.fetch_add(1, Ordering::AcqRel);
+        fence(Ordering::SeqCst); // SYNC POINT: doorbell
+        if self.asleep.load(Ordering::Relaxed) != 0 {
+            futex.wake_all(&self.sequence);
+        }
+    }
+
+    /// The same without trust in the flag.
+    pub fn ring_always(&self, futex: &impl Futex) {
+        self.sequence.fetch_add(1, Ordering::AcqRel);
+        futex.wake_all(&self.sequence);
+    }
+}
+
+/// One worker thread's place on a board.
+#[derive(Clone, Copy, Debug)]
+pub struct Parker<'a> {
+    /// The idle bits of the board.
+    pub idle: Bits<'a>,
+    /// This parker's bit.
+    pub me: usize,
+    /// This parker's doorbell.
+    pub doorbell: &'a Doorbell,
+}
+
+impl Parker<'_> {
+    /// Announces idleness, unless `work()` says after the fence that there is something to do. `Some` is the
+    /// doorbell's value to wait against; while it is held, nothing may be claimed.
+    pub fn announce(&self, work: impl FnOnce() -> bool) -> Option<u32> {
+        let heard = self.doorbell.sequence.load(Ordering::Acquire); // before the bit: a ring in between is seen
+        self.idle.set(self.me);
+        fence(Ordering::SeqCst); // SYNC POINT: park
+        if work() {
+            self.retract();
+            return None;
+        }
+        Some(heard)
+    }
+
+    /// Whether the doorbell rang since [`announce`](Parker::announce).
+    #[inline]
+    pub fn rang(&self, heard: u32) -> bool {
+        self.doorbell.sequence.load(Ordering::Acquire) != heard
+    }
+
+    /// Sleeps until the doorbell rings, `timeout` passes or anything else ends the sleep.
+    pub fn sleep(&self, heard: u32, futex: &impl Futex, timeout: Option<Duration>) {
+        self.doorbell.asleep.store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // SYNC POINT: doorbell
+        if !self.rang(heard) {
+            futex.wait(&self.doorbell.sequence, heard, timeout);
+        }
+        self.doorbell.asleep.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes the idle bit back. Before anything is claimed.
+    #[inline]
+    pub fn retract(&self) {
+        if self.idle.is_set(self.me) {
+            self.idle.clear(self.me);
+        }
+    }
+}
+
+/// Wakes one idle parker, if there is one: takes its bit, then rings. To be called after what it is woken for was
+/// published and a full fence; the caller makes that fence.
+///
+/// `prefer` is tried first (the parker that spins, which costs no system call to wake).
+pub fn wake_one(idle: Bits<'_>, prefer: Option<usize>, mut ring: impl FnMut(usize)) {
+    if let Some(parker) = prefer
+        && idle.is_set(parker)
+        && idle.clear(parker)
+    {
+        return ring(parker);
+    }
+    // Bounded: hints that others write must not keep a client here for ever.
+    for _ in 0..idle.len() {
+        match idle.next_from(0) {
+            None => return,
+            Some(parker) => {
+                if idle.clear(parker) {
+                    return ring(parker);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The 64-byte line of a call in `control`, and every transition of its word, by role.
+//!
+//! ```text
+//! IDLE ─client─> QUEUED ─worker─> RUNNING ─worker─> DONE ────────client─> IDLE, generation + 1
+//!                  │  │             │  └──arbiter─> LOST ────────client─>   "
+//!                  │  └─client─> IDLE └───client──> ABANDONED ─worker, arbiter─> ACKED ─client─> "
+//!                  └─arbiter, client─> LOST
+//! ```
+//!
+//! Each is one compare-and-swap of all 64 bits. The line arbitrates and holds no truth alone: a result counts
+//! only if the worker's own record names this call and generation, a call runs only if the client's does.
+
+use super::Bell;
+use super::word::{Generation, Illegal, Life, Reason, State, Word};
+use crate::primitive::{AtomicU64, Ordering};
+
+/// One call's line, shared by its client, all workers and the arbiter.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct CallLine {
+    word: AtomicU64,
+    /// Where the result's record is; written by the claimer before DONE, read once by the client.
+    result: AtomicU64,
+    /// What the caller sleeps on.
+    pub bell: Bell,
+}
+
+/// How an attempt to cancel or expire a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// It was queued and is idle again; it never ran. The canceller delivers the outcome.
+    NeverStarted,
+    /// This life has it and will notice. The canceller delivers the outcome.
+    Abandoned(Life),
+    /// The outcome belongs to somebody else; the word says whose.
+    TooLate(Word),
+}
+
+/// How publishing a result ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completed {
+    /// The caller will find it.
+    Done,
+    /// The caller has its answer already; the word was acknowledged, result and request are nobody's now.
+    Abandoned,
+}
+
+/// What the repair of one word found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repaired {
+    /// It does not name the dead life.
+    Untouched,
+    /// It names it and stays: a result published before the death, or a loss recorded already.
+    Kept,
+    /// RUNNING became LOST.
+    Lost(Reason),
+    /// ABANDONED became ACKED.
+    Acked,
+}
+
+impl CallLine {
+    /// A line at IDLE.
+    pub fn new(generation: Generation) -> CallLine {
+        CallLine {
+            word: AtomicU64::new(Word::idle(generation).raw()),
+            result: AtomicU64::new(0),
+            bell: Bell::new(),
+        }
+    }
+
+    /// The word, as everyone looks at it.
+    #[inline]
+    pub fn look(&self) -> Result<Word, Illegal> {
+        Word::check(self.word.load(Ordering::Acquire)) // SYNC POINT: publish, done, release
+    }
+
+    /// The word's bits without a check or an order, to see whether it changed.
+    #[inline]
+    pub fn glance(&self) -> u64 {
+        self.word.load(Ordering::Relaxed)
+    }
+
+    /// Sets a line of memory that nobody else sees yet to IDLE.
+    pub fn reset(&self, generation: Generation) {
+        self.word.store(Word::idle(generation).raw(), Ordering::Release);
+    }
+
+    // ---- client ----
+
+    /// IDLE → QUEUED, after the record was completed.
+    #[inline]
+    pub fn publish(&self, generation: Generation) -> Result<(), Illegal> {
+        // SYNC POINT: publish
+        self.swap(Word::idle(generation), Word::queued(generation), Ordering::Release).map_err(Illegal)
+    }
+
+    /// QUEUED → IDLE or RUNNING → ABANDONED, whichever it is. The winner, and only it, delivers the outcome; it
+    /// rings the bell afterwards if it abandoned.
+    pub fn cancel(&self, generation: Generation) -> Result<Cancel, Illegal> {
+        loop {
+            let word = self.look()?;
+            if word.generation() != generation {
+                return Ok(Cancel::TooLate(word));
+            }
+            match (word.state(), word.life()) {
+                (State::Queued, _) => {
+                    if self.swap(word, Word::idle(generation.next()), Ordering::AcqRel).is_ok() {
+                        return Ok(Cancel::NeverStarted);
+                    }
+                }
+                (State::Running, Some(life)) => {
+                    if self.swap(word, Word::abandoned(generation, life), Ordering::AcqRel).is_ok() {
+                        return Ok(Cancel::Abandoned(life));
+                    }
+                }
+                _ => return Ok(Cancel::TooLate(word)),
+            }
+        }
+    }
+
+    /// DONE, LOST or ACKED → IDLE of the next generation, after the last lease on what it names was dropped.
+    #[inline]
+    pub fn release(&self, word: Word) -> Result<Generation, Illegal> {
+        debug_assert!(matches!(word.state(), State::Done | State::Lost | State::Acked));
+        let next = word.generation().next();
+        // SYNC POINT: release
+        self.swap(word, Word::idle(next), Ordering::Release).map(|()| next).map_err(Illegal)
+    }
+
+    /// Where the result's record is said to be. Once, after DONE was seen; what it says is checked by the reader.
+    #[inline]
+    pub fn result(&self) -> u64 {
+        self.result.load(Ordering::Relaxed)
+    }
+
+    // ---- client and arbiter ----
+
+    /// QUEUED → LOST because nobody will come. `false`: it was not queued with that generation.
+    pub fn refuse(&self, generation: Generation, reason: Reason) -> bool {
+        self.swap(Word::queued(generation), Word::lost(generation, None, reason), Ordering::AcqRel).is_ok()
+    }
+
+    // ---- worker ----
+
+    /// QUEUED → RUNNING. The request may be read only after this succeeded.
+    #[inline]
+    pub fn claim(&self, generation: Generation, life: Life) -> bool {
+        // SYNC POINT: publish
+        self.swap(Word::queued(generation), Word::running(generation, life), Ordering::AcqRel).is_ok()
+    }
+
+    /// RUNNING → DONE with the place of its result's record; ABANDONED → ACKED if the caller gave up. The request
+    /// must not be touched any more. The caller's bell is to be rung afterwards.
+    #[inline]
+    pub fn complete(&self, generation: Generation, life: Life, result: u64) -> Result<Completed, Illegal> {
+        self.result.store(result, Ordering::Relaxed);
+        // SYNC POINT: done
+        if self.swap(Word::running(generation, life), Word::done(generation, life), Ordering::Release).is_ok()
+        {
+            return Ok(Completed::Done);
+        }
+        self.acknowledge(generation, life).map(|()| Completed::Abandoned)
+    }
+
+    /// ABANDONED → ACKED: this life has let go.
+    pub fn acknowledge(&self, generation: Generation, life: Life) -> Result<(), Illegal> {
+        // SYNC POINT: acked
+        self.swap(Word::abandoned(generation, life), Word::acked(generation, life), Ordering::Release)
+            .map_err(Illegal)
+    }
+
+    // ---- arbiter ----
+
+    /// After a life's death: RUNNING → LOST, ABANDONED → ACKED, retried until the word no longer names the life
+    /// in one of these. A published result stays. `begun` tells whether the life's begin record names this call
+    /// with this generation. Whenever the answer is not `Untouched` the bell is to be rung, whatever its flag says.
+    pub fn repair(&self, life: Life, begun: impl Fn(Generation) -> bool) -> Result<Repaired, Illegal> {
+        loop {
+            let word = self.look()?;
+            if word.life() != Some(life) {
+                return Ok(Repaired::Untouched);
+            }
+            let generation = word.generation();
+            let (to, repaired) = match word.state() {
+                State::Running => {
+                    let reason = if begun(generation) { Reason::Begun } else { Reason::NotBegun };
+                    (Word::lost(generation, Some(life), reason), Repaired::Lost(reason))
+                }
+                State::Abandoned => (Word::acked(generation, life), Repaired::Acked),
+                _ => return Ok(Repaired::Kept),
+            };
+            if self.swap(word, to, Ordering::AcqRel).is_ok() {
+                return Ok(repaired);
+            }
+        }
+    }
+
+    /// For a dead client, one step towards IDLE: QUEUED, DONE, LOST, ACKED → IDLE; RUNNING → ABANDONED. `true`
+    /// when the line is IDLE. To be repeated until it is; an ABANDONED one waits for its worker.
+    pub fn reclaim(&self) -> Result<bool, Illegal> {
+        loop {
+            let word = self.look()?;
+            let generation = word.generation();
+            let to = match (word.state(), word.life()) {
+                (State::Idle, _) => return Ok(true),
+                (State::Abandoned, _) => return Ok(false),
+                (State::Running, Some(life)) => Word::abandoned(generation, life),
+                _ => Word::idle(generation.next()),
+            };
+            if self.swap(word, to, Ordering::AcqRel).is_ok() {
+                return Ok(to.state() == State::Idle);
+            }
+        }
+    }
+
+    #[inline]
+    fn swap(&self, from: Word, to: Word, success: Ordering) -> Result<(), u64> {
+        self.word.compare_exchange(from.raw(), to.raw(), success, Ordering::Acquire).map(drop)
+    }
+}
+
+const _: () = {
+    assert!(cfg!(loom) || size_of::<CallLine>() == 64);
+};
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const G: Generation = Generation(7);
+
+    fn life(n: u16) -> Life {
+        Life::new(n).unwrap()
+    }
+
+    fn at(word: Word) -> CallLine {
+        let line = CallLine::new(G);
+        line.word.store(word.raw(), Ordering::Relaxed);
+        line
+    }
+
+    fn states() -> [Word; 7] {
+        let l = life(3);
+        [
+            Word::idle(G),
+            Word::queued(G),
+            Word::running(G, l),
+            Word::done(G, l),
+            Word::abandoned(G, l),
+            Word::lost(G, Some(l), Reason::Begun),
+            Word::acked(G, l),
+        ]
+    }
+
+    /// Every transition from every state: exactly the edges of the table, and no word of another kind ever.
+    #[test]
+    fn the_edges_are_those_of_the_table() {
+        let l = life(3);
+        for from in states() {
+            let s = from.state();
+            let line = at(from);
+            assert_eq!(line.publish(G).is_ok(), s == State::Idle);
+            let line = at(from);
+            assert_eq!(line.claim(G, l), s == State::Queued);
+            let line = at(from);
+            assert!(!line.claim(G.next(), l));
+            let line = at(from);
+            assert_eq!(line.refuse(G, Reason::NoWorkers), s == State::Queued);
+            let line = at(from);
+            let expected = match s {
+                State::Running => Ok(Completed::Done),
+                State::Abandoned => Ok(Completed::Abandoned),
+                _ => Err(Illegal(from.raw())),
+            };
+            assert_eq!(line.complete(G, l, 1), expected);
+            let line = at(from);
+            let expected = match s {
+                State::Queued => Cancel::NeverStarted,
+                State::Running => Cancel::Abandoned(l),
+                _ => Cancel::TooLate(from),
+            };
+            assert_eq!(line.cancel(G), Ok(expected));
+            assert_eq!(
+                at(from).cancel(G.next()),
+                Ok(Cancel::TooLate(from)),
+                "another generation is a stranger"
+            );
+            let line = at(from);
+            let expected = match s {
+                State::Idle | State::Queued => Repaired::Untouched,
+                State::Running => Repaired::Lost(Reason::NotBegun),
+                State::Abandoned => Repaired::Acked,
+                _ => Repaired::Kept,
+            };
+            assert_eq!(line.repair(l, |_| false), Ok(expected));
+            assert_eq!(at(from).repair(life(4), |_| true), Ok(Repaired::Untouched));
+            let line = at(from);
+            let idle = !matches!(s, State::Running | State::Abandoned);
+            assert_eq!(line.reclaim(), Ok(idle));
+            assert_eq!(line.look().unwrap().state() == State::Idle, idle);
+            if matches!(s, State::Done | State::Lost | State::Acked) {
+                assert_eq!(at(from).release(from), Ok(G.next()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_published_result_wins_over_a_later_death() {
+        let line = at(Word::done(G, life(3)));
+        assert_eq!(line.repair(life(3), |_| true), Ok(Repaired::Kept));
+        assert_eq!(line.look(), Ok(Word::done(G, life(3))));
+    }
+
+    #[test]
+    fn an_illegal_word_is_an_answer_everywhere() {
+        let line = at(Word::idle(G));
+        line.word.store(0xdead_beef, Ordering::Relaxed);
+        assert!(line.look().is_err() && line.cancel(G).is_err() && line.reclaim().is_err());
+        assert!(line.repair(life(3), |_| true).is_err() && line.complete(G, life(3), 0).is_err());
+        assert!(line.publish(G).is_err() && !line.claim(G, life(3)));
+    }
+
+    #[test]
+    fn generations_wrap() {
+        let g = Generation(u32::MAX);
+        let line = CallLine::new(g);
+        line.publish(g).unwrap();
+        assert_eq!(line.cancel(g), Ok(Cancel::NeverStarted));
+        assert_eq!(line.look(), Ok(Word::idle(Generation(0))));
+    }
+}

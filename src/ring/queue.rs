@@ -1,0 +1,292 @@
+//! A lane's calls as a queue: submit on one side, take on the other, over the lines, the ring and the lane's
+//! pending bit together.
+//!
+//! The order of the steps is the protocol (the model's section 3.1 and 3.2); nobody else composes them.
+
+use super::submit::{Entry, Peek, Producer, PushError, SubmitRing};
+use super::word::{Generation, Illegal, Life, Reason, State};
+use super::{Bits, CallLine};
+use crate::primitive::{Ordering, fence};
+
+/// The shared side of one lane, as its client and every worker see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue<'a> {
+    /// The call lines.
+    pub lines: &'a [CallLine],
+    /// The submit ring.
+    pub ring: SubmitRing<'a>,
+    /// Pending bits of the board.
+    pub pending: Bits<'a>,
+    /// The lane's bit among them.
+    pub index: usize,
+}
+
+/// Why a call was not submitted. It never ran, and its line is IDLE again or, if `Damaged`, of no further use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubmitError {
+    /// The ring is full of live calls.
+    Full,
+    /// The lane's shared memory holds what no correct process writes.
+    Damaged,
+    /// The ring is full, but a worker already took the call by walking the words: it *is* submitted.
+    Taken,
+}
+
+/// What a worker got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// This call, RUNNING in the worker's life now.
+    Call(Entry),
+    /// Nothing is queued as far as the ring tells.
+    Nothing,
+    /// The lane's shared memory holds what no correct process writes.
+    Damaged,
+}
+
+impl Queue<'_> {
+    /// Client: publishes a call whose record is complete. Afterwards the caller looks at the pool's state and
+    /// wakes a worker; the full fence that both need was made.
+    #[inline]
+    pub fn submit(
+        &self,
+        producer: &mut Producer,
+        call: usize,
+        generation: Generation,
+    ) -> Result<(), SubmitError> {
+        let Some(line) = self.lines.get(call) else { return Err(SubmitError::Damaged) };
+        line.publish(generation).map_err(|_| SubmitError::Damaged)?;
+        match producer.push(self.ring, Entry { call, generation }, |older| self.is_queued(older)) {
+            Ok(()) => {}
+            Err(PushError::Corrupt) => return Err(SubmitError::Damaged),
+            Err(PushError::Full) => {
+                return match line.cancel(generation) {
+                    Ok(super::Cancel::NeverStarted) => Err(SubmitError::Full),
+                    // A worker that walks the words came first.
+                    Ok(_) => Err(SubmitError::Taken),
+                    Err(_) => Err(SubmitError::Damaged),
+                };
+            }
+        }
+        self.pending.set(self.index);
+        fence(Ordering::SeqCst); // SYNC POINT: park, close
+        Ok(())
+    }
+
+    /// Worker: takes the oldest queued call. Bounded by the ring's capacity. Never while the own idle bit is set.
+    #[inline]
+    pub fn take(&self, life: Life) -> Taken {
+        for _ in 0..=self.ring.slots.len() {
+            match self.ring.peek() {
+                Peek::Empty => return Taken::Nothing,
+                Peek::Corrupt => return Taken::Damaged,
+                Peek::Entry(position, entry) => {
+                    let Some(line) = self.lines.get(entry.call) else { return Taken::Damaged };
+                    let claimed = line.claim(entry.generation, life);
+                    self.ring.advance(position); // claimed or dead; afterwards, never before
+                    if claimed {
+                        return Taken::Call(entry);
+                    }
+                }
+            }
+        }
+        Taken::Nothing
+    }
+
+    /// Worker: takes any queued call by walking the words from `from`, whatever the ring says. After a ring of
+    /// the arbiter's, so that a damaged ring or a lost hint cannot lose a call.
+    pub fn walk(&self, life: Life, from: usize) -> Taken {
+        let count = self.lines.len();
+        for step in 0..count {
+            let call = (from + step) % count;
+            if let Taken::Call(entry) = self.take_line(life, call) {
+                return Taken::Call(entry);
+            }
+        }
+        Taken::Nothing
+    }
+
+    /// Worker: takes this call if it is queued. The way of a worker that spins on the line it served last.
+    #[inline]
+    pub fn take_line(&self, life: Life, call: usize) -> Taken {
+        let Some(line) = self.lines.get(call) else { return Taken::Nothing };
+        match line.look() {
+            Ok(word) if word.state() == State::Queued && line.claim(word.generation(), life) => {
+                Taken::Call(Entry { call, generation: word.generation() })
+            }
+            Ok(_) => Taken::Nothing,
+            Err(Illegal(_)) => Taken::Damaged,
+        }
+    }
+
+    /// Worker: clears the lane's pending bit after it found nothing, and sets it back if something came in between.
+    pub fn quiesce(&self) {
+        self.pending.clear(self.index);
+        fence(Ordering::SeqCst); // SYNC POINT: pending
+        if self.ring.peek() != Peek::Empty {
+            self.pending.set(self.index);
+        }
+    }
+
+    /// Arbiter: ends every queued call because nobody will come. After the pool's state was changed and a full
+    /// fence; a client publishes first, fences, and looks at the state then, so one of the two sees the other.
+    pub fn refuse_all(&self, reason: Reason, mut refused: impl FnMut(usize)) -> Result<(), Illegal> {
+        for (call, line) in self.lines.iter().enumerate() {
+            let word = line.look()?;
+            if word.state() == State::Queued && line.refuse(word.generation(), reason) {
+                refused(call);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an entry's call is still queued with its generation.
+    pub fn is_queued(&self, entry: Entry) -> bool {
+        self.lines
+            .get(entry.call)
+            .and_then(|line| line.look().ok())
+            .is_some_and(|word| word.state() == State::Queued && word.generation() == entry.generation)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::primitive::AtomicU64;
+
+    struct Lane {
+        lines: Vec<CallLine>,
+        slots: Vec<AtomicU64>,
+        head: AtomicU64,
+        tail: AtomicU64,
+        pending: Vec<AtomicU64>,
+    }
+
+    impl Lane {
+        fn new(calls: usize, capacity: usize) -> Lane {
+            Lane {
+                lines: (0..calls).map(|_| CallLine::new(Generation(0))).collect(),
+                slots: (0..capacity).map(|_| AtomicU64::new(0)).collect(),
+                head: AtomicU64::new(0),
+                tail: AtomicU64::new(0),
+                pending: vec![AtomicU64::new(0)],
+            }
+        }
+
+        fn queue(&self) -> Queue<'_> {
+            Queue {
+                lines: &self.lines,
+                ring: SubmitRing { head: &self.head, tail: &self.tail, slots: &self.slots },
+                pending: Bits(&self.pending),
+                index: 5,
+            }
+        }
+    }
+
+    const LIFE: Life = match Life::new(9) {
+        Some(life) => life,
+        None => unreachable!(),
+    };
+
+    fn taken(q: &Queue<'_>) -> Option<(usize, u32)> {
+        match q.take(LIFE) {
+            Taken::Call(e) => Some((e.call, e.generation.0)),
+            Taken::Nothing => None,
+            Taken::Damaged => panic!("damaged"),
+        }
+    }
+
+    #[test]
+    fn first_in_first_out_within_a_lane() {
+        let lane = Lane::new(4, 8);
+        let q = lane.queue();
+        let mut p = Producer::default();
+        for call in [2, 0, 3] {
+            q.submit(&mut p, call, Generation(0)).unwrap();
+        }
+        assert!(q.pending.is_set(5));
+        assert_eq!(
+            [taken(&q), taken(&q), taken(&q), taken(&q)],
+            [Some((2, 0)), Some((0, 0)), Some((3, 0)), None]
+        );
+        q.quiesce();
+        assert!(!q.pending.any());
+    }
+
+    /// MODEL.md F2: with as many entries as calls, a cancelled and resubmitted call overwrote a live entry.
+    #[test]
+    fn f2_dead_entries_never_push_out_a_live_one() {
+        let lane = Lane::new(2, 4);
+        let q = lane.queue();
+        let mut p = Producer::default();
+        q.submit(&mut p, 0, Generation(0)).unwrap();
+        for g in 0..1000 {
+            q.submit(&mut p, 1, Generation(g)).unwrap();
+            assert_eq!(lane.lines[1].cancel(Generation(g)), Ok(super::super::Cancel::NeverStarted));
+        }
+        assert_eq!(taken(&q), Some((0, 0)), "the call at the head was carried along");
+        assert_eq!(taken(&q), None);
+    }
+
+    #[test]
+    fn hostile_heads_tails_and_entries_end_in_an_answer() {
+        let lane = Lane::new(2, 4);
+        let q = lane.queue();
+        for (head, tail) in [(0, 5), (9, 3), (u64::MAX, 6), (0, u64::MAX)] {
+            lane.head.store(head, Ordering::Relaxed);
+            lane.tail.store(tail, Ordering::Relaxed);
+            assert_eq!(q.take(LIFE), Taken::Damaged, "{head} {tail}");
+        }
+        lane.head.store(0, Ordering::Relaxed);
+        lane.tail.store(4, Ordering::Relaxed);
+        for slot in &lane.slots {
+            slot.store(u64::MAX, Ordering::Relaxed);
+        }
+        assert_eq!(q.take(LIFE), Taken::Damaged);
+        let mut p = Producer::default();
+        lane.head.store(77, Ordering::Relaxed);
+        assert_eq!(q.submit(&mut p, 0, Generation(0)), Err(SubmitError::Damaged));
+    }
+
+    #[test]
+    fn positions_may_wrap() {
+        let lane = Lane::new(4, 8);
+        lane.head.store(u64::MAX - 2, Ordering::Relaxed);
+        lane.tail.store(u64::MAX - 2, Ordering::Relaxed);
+        let q = lane.queue();
+        let mut p = Producer::new(u64::MAX - 2);
+        for g in 0..20 {
+            q.submit(&mut p, 1, Generation(g)).unwrap();
+            assert_eq!(taken(&q), Some((1, g)));
+            let word = lane.lines[1].look().unwrap();
+            lane.lines[1].complete(word.generation(), LIFE, 0).unwrap();
+            lane.lines[1].release(lane.lines[1].look().unwrap()).unwrap();
+        }
+    }
+
+    /// MODEL.md F4 and the close rule: queued calls of a closed pool end.
+    #[test]
+    fn a_closed_pool_refuses_what_is_queued_and_nothing_else() {
+        let lane = Lane::new(3, 8);
+        let q = lane.queue();
+        let mut p = Producer::default();
+        q.submit(&mut p, 0, Generation(0)).unwrap();
+        q.submit(&mut p, 1, Generation(0)).unwrap();
+        assert_eq!(taken(&q), Some((0, 0)));
+        let mut refused = Vec::new();
+        q.refuse_all(Reason::ShuttingDown, |call| refused.push(call)).unwrap();
+        assert_eq!(refused, [1]);
+        assert_eq!(lane.lines[0].look().unwrap().state(), State::Running);
+        assert_eq!(lane.lines[1].look().unwrap().reason(), Some(Reason::ShuttingDown));
+    }
+
+    #[test]
+    fn walking_finds_what_a_scribbled_ring_lost() {
+        let lane = Lane::new(4, 8);
+        let q = lane.queue();
+        let mut p = Producer::default();
+        q.submit(&mut p, 3, Generation(0)).unwrap();
+        lane.head.store(1, Ordering::Relaxed);
+        assert_eq!(q.take(LIFE), Taken::Nothing);
+        assert_eq!(q.walk(LIFE, 0), Taken::Call(Entry { call: 3, generation: Generation(0) }));
+    }
+}
