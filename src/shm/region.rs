@@ -130,7 +130,8 @@ unsafe impl Shared for DeathMark {}
 #[derive(Debug)]
 pub struct Region {
     map: Mapping,
-    fd: OwnedFd,
+    /// Kept by who may have to pass it on: its creator and the arbiter.
+    fd: Option<OwnedFd>,
     kind: RegionKind,
 }
 
@@ -142,13 +143,13 @@ impl Region {
     pub fn create(kind: RegionKind, len: usize) -> Result<Region> {
         let fd = memfd::create(kind.name(), len)?;
         let map = Mapping::shared_rw(fd.as_fd(), len)?; // before the seal: it refuses later writable mappings
-        let region = Region { map, fd, kind };
+        let region = Region { map, fd: None, kind };
         let header = region.header();
         header.layout.store(layout_hash(), Ordering::Relaxed);
         header.kind.store(kind as u32, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
-        memfd::seal(region.fd.as_fd(), kind.needed_seals())?;
-        Ok(region)
+        memfd::seal(fd.as_fd(), kind.needed_seals())?;
+        Ok(Region { fd: Some(fd), ..region })
     }
 
     /// Maps a region that a peer made, after checking its seals, size and header.
@@ -156,13 +157,19 @@ impl Region {
     /// # Errors
     /// `Incompatible`, naming what is wrong with it; `Os` when it cannot be mapped.
     pub fn adopt(kind: RegionKind, fd: OwnedFd, len: usize) -> Result<Region> {
+        // The descriptor is closed once it is mapped: a worker of a thousand clients would run out of them.
+        Region::adopt_keeping(kind, fd, len).map(|region| Region { fd: None, ..region })
+    }
+
+    /// The same, and keeps the descriptor to pass it on: for the arbiter.
+    pub fn adopt_keeping(kind: RegionKind, fd: OwnedFd, len: usize) -> Result<Region> {
         memfd::check(fd.as_fd(), kind.needed_seals(), len as u64).map_err(|e| e.context(kind.name()))?;
         let map = if kind.is_shared_rw() {
             Mapping::shared_rw(fd.as_fd(), len)?
         } else {
             Mapping::shared_ro(fd.as_fd(), len)?
         };
-        let region = Region { map, fd, kind };
+        let region = Region { map, fd: Some(fd), kind };
         let header = region.header();
         let (magic, layout) = (header.magic.load(Ordering::Acquire), header.layout.load(Ordering::Relaxed));
         if magic != MAGIC || layout != layout_hash() || header.kind.load(Ordering::Relaxed) != kind as u32 {
@@ -188,8 +195,11 @@ impl Region {
     }
 
     /// To pass it on.
+    ///
+    /// # Panics
+    /// If it was adopted without keeping it.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.as_ref().expect("the descriptor of this region was kept").as_fd()
     }
 
     /// A shared value at a constant offset of this project's layout.
