@@ -4,7 +4,7 @@ use super::Message;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::limits::{HEADER_LEN, MAX_CONTROL_PAYLOAD, MAX_FRAME_FDS};
 use crate::sys::socket;
-use crate::wire::{self, FrameDecoder, Header, NoReferences, Value};
+use crate::wire::{self, Encode, Encoder, FrameDecoder, Header, NoReferences};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,6 +25,9 @@ pub enum Received {
 pub struct Stream {
     fd: OwnedFd,
     decoder: FrameDecoder,
+    /// Received and not yet given to the decoder, from `taken` on.
+    bytes: Vec<u8>,
+    taken: usize,
     fds: VecDeque<OwnedFd>,
     out: VecDeque<Outgoing>,
     out_bytes: usize,
@@ -48,6 +51,8 @@ impl Stream {
         Stream {
             fd,
             decoder: FrameDecoder::new(MAX_CONTROL_PAYLOAD, true),
+            bytes: Vec::new(),
+            taken: 0,
             fds: VecDeque::new(),
             out: VecDeque::new(),
             out_bytes: 0,
@@ -78,20 +83,30 @@ impl Stream {
         if received.bytes == 0 {
             return Ok(Received::End);
         }
-        self.decoder.feed(&buffer[..received.bytes]);
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        self.bytes.extend_from_slice(&buffer[..received.bytes]);
         Ok(Received::Some)
     }
 
     /// The next whole message among what was read.
     pub fn next(&mut self) -> Result<Option<Message>> {
-        let Some(frame) = self.decoder.next()? else { return Ok(None) };
+        let frame = loop {
+            if let Some(frame) = self.decoder.next()? {
+                break frame;
+            }
+            match self.decoder.feed(&self.bytes[self.taken..]) {
+                0 => return Ok(None),
+                n => self.taken += n,
+            }
+        };
         let fields = if frame.body.is_empty() {
             Vec::new()
         } else {
-            match wire::decode(&frame.body, &NoReferences)?.to_owned() {
-                Value::Dict(fields) => fields,
-                _ => return Err(Error::new(ErrorKind::Frame("a message body is not a dict".into()))),
-            }
+            wire::decode(&frame.body, &NoReferences)?
+                .to_owned()?
+                .into_dict()
+                .map_err(|_| Error::new(ErrorKind::Frame("a message body is not a dict".into())))?
         };
         let mut message = Message::from_parts(frame.header.kind, frame.header.id, fields);
         let announced = message.fds_announced()?;
@@ -110,7 +125,10 @@ impl Stream {
     /// `Frame` when the peer does not read: its queue is full.
     pub fn queue(&mut self, message: Message) -> Result<()> {
         let (kind, id, fields, fds) = message.into_parts();
-        let body = wire::to_vec(&fields)?;
+        let mut body = Vec::new();
+        let mut e = Encoder::to_vec(&mut body);
+        fields.encode(&mut e)?;
+        drop(e);
         let header = Header { kind, len: body.len() as u32, id };
         let mut bytes = Vec::with_capacity(HEADER_LEN + body.len());
         bytes.extend_from_slice(&header.encode());

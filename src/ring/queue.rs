@@ -28,8 +28,6 @@ pub enum SubmitError {
     Full,
     /// The lane's shared memory holds what no correct process writes.
     Damaged,
-    /// The ring is full, but a worker already took the call by walking the words: it *is* submitted.
-    Taken,
 }
 
 /// What a worker got.
@@ -59,12 +57,8 @@ impl Queue<'_> {
             Ok(()) => {}
             Err(PushError::Corrupt) => return Err(SubmitError::Damaged),
             Err(PushError::Full) => {
-                return match line.cancel(generation) {
-                    Ok(super::Cancel::NeverStarted) => Err(SubmitError::Full),
-                    // A worker that walks the words came first.
-                    Ok(_) => Err(SubmitError::Taken),
-                    Err(_) => Err(SubmitError::Damaged),
-                };
+                // A worker that walks the words may have come first; then it is submitted after all.
+                return if line.withdraw(generation) { Err(SubmitError::Full) } else { Ok(()) };
             }
         }
         self.pending.set(self.index);

@@ -7,7 +7,6 @@ use crate::limits::BLOCK_ALIGN;
 use offset_allocator::{Allocation, Allocator};
 
 /// A block: a range of a region that one owner holds. Returned to its arena with [`Arena::free`].
-#[derive(Debug)]
 pub struct Block {
     /// Where it starts in the region; 64-byte aligned, page-aligned from 64 KiB.
     pub offset: u64,
@@ -58,6 +57,12 @@ impl Arena {
     /// Whether no block is out.
     pub fn is_unused(&self) -> bool {
         self.taken == 0
+    }
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Block({} + {})", self.offset, self.len)
     }
 }
 

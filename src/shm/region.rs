@@ -85,7 +85,7 @@ pub const fn layout_hash() -> u64 {
         crate::limits::LANE_CALLS,
         crate::limits::RING_ENTRIES,
         crate::limits::MAX_LANES,
-        crate::limits::MAX_WORKERS,
+        crate::limits::MAX_PLACES,
         crate::limits::MAX_WORKER_THREADS,
         crate::limits::MAX_PARKERS,
         crate::limits::MAX_REGIONS,

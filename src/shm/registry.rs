@@ -4,28 +4,28 @@
 //! ```text
 //! 0      header
 //! 64     pool state, sweep count, ready workers
-//! 4096   64 worker slots of 64 bytes
-//! 8192   the last 1,024 deaths, by life
-//! 16384  1,024 lanes: serial 56 | state 8
-//! 24576  2,048 regions of 16 bytes
+//! 4096   128 places of incarnations, 64 bytes each
+//! 12288  the last 1,024 deaths, by life
+//! 20480  1,024 lanes: serial 56 | state 8
+//! 28672  2,048 regions of 16 bytes
 //! ```
 
 use super::region::{Region, RegionKind, Shared};
 use crate::error::{Cause, Kill, Result};
-use crate::limits::{MAX_DEATHS, MAX_LANES, MAX_REGIONS, MAX_WORKERS};
+use crate::limits::{MAX_DEATHS, MAX_LANES, MAX_REGIONS, MAX_PLACES};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::Life;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 const POOL: usize = 64;
 const SLOTS: usize = 4096;
-const DEATHS: usize = 8192;
-const LANES: usize = 16384;
-const REGIONS: usize = 24576;
+const DEATHS: usize = 12288;
+const LANES: usize = 20480;
+const REGIONS: usize = 28672;
 const LEN: usize = 64 * 1024;
 
 const _: () = {
-    assert!(SLOTS + MAX_WORKERS * 64 <= DEATHS && DEATHS + MAX_DEATHS * 8 <= LANES);
+    assert!(SLOTS + MAX_PLACES * 64 <= DEATHS && DEATHS + MAX_DEATHS * 8 <= LANES);
     assert!(LANES + MAX_LANES * 8 <= REGIONS && REGIONS + MAX_REGIONS * 16 <= LEN);
 };
 
@@ -258,16 +258,19 @@ impl Registry {
 
     /// The pids of the workers, ready ones only.
     pub fn ready_pids(&self) -> Vec<u32> {
-        (0..MAX_WORKERS)
+        (0..MAX_PLACES)
             .filter_map(|slot| self.slot(slot))
             .filter(|(_, state, _)| *state == SlotState::Ready)
             .map(|(_, _, pid)| pid)
             .collect()
     }
 
-    /// The pid of this life, while the registry knows it.
-    pub fn pid_of(&self, life: Life) -> Option<u32> {
-        (0..MAX_WORKERS).filter_map(|slot| self.slot(slot)).find(|(l, ..)| *l == life).map(|(_, _, pid)| pid)
+    /// State, pid and slot of this life, while it is in one.
+    pub fn slot_of(&self, life: Life) -> Option<(SlotState, u32, usize)> {
+        (0..MAX_PLACES).find_map(|slot| match self.slot(slot) {
+            Some((found, state, pid)) if found == life => Some((state, pid, slot)),
+            _ => None,
+        })
     }
 
     /// Arbiter: what is in a slot.
@@ -376,7 +379,7 @@ impl Registry {
     }
 
     fn slots(&self) -> &[SlotEntry] {
-        self.0.array(SLOTS, MAX_WORKERS)
+        self.0.array(SLOTS, MAX_PLACES)
     }
 
     fn deaths(&self) -> &[AtomicU64] {

@@ -34,6 +34,49 @@ const _: () = {
     assert!(size_of::<DeathMark>() <= 64);
 };
 
+/// Where a result is, as the call line says in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this record.
+    Record {
+        /// The region's place in the table.
+        region: u16,
+        /// Where the record starts.
+        offset: u64,
+    },
+    /// Nowhere: the deadline had passed before the app saw the call.
+    Expired,
+    /// Nowhere: the worker has no memory left for it.
+    NoRoom,
+}
+
+/// Flag of a result record: the error in it is the caller's, not the app's.
+pub const BAD_REQUEST: u64 = 1;
+
+/// The place of a region that no record is in.
+const NOWHERE: u64 = u16::MAX as u64;
+
+impl Place {
+    /// As a call line carries it.
+    pub fn pack(self) -> u64 {
+        match self {
+            Place::Record { region, offset } => (region as u64) << 48 | offset,
+            Place::Expired => NOWHERE << 48 | 1,
+            Place::NoRoom => NOWHERE << 48 | 2,
+        }
+    }
+
+    /// As a call line said it; `None` for nonsense. The record is still to be checked.
+    pub fn unpack(raw: u64) -> Option<Place> {
+        match (raw >> 48, raw & ((1 << 48) - 1)) {
+            (NOWHERE, 1) => Some(Place::Expired),
+            (NOWHERE, 2) => Some(Place::NoRoom),
+            (NOWHERE, _) => None,
+            (region, offset) => Some(Place::Record { region: region as u16, offset }),
+        }
+    }
+}
+
 /// Which call a result record answers. A result is taken only if this matches lane, call and generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResultKey {

@@ -117,6 +117,20 @@ fn ratio(quota: &str, period: &str) -> Option<f64> {
     (quota > 0.0 && period > 0.0).then_some(quota / period)
 }
 
+/// How long this process may spin and yield before it sleeps.
+///
+/// Nothing under a processor quota, where waiting burns what work needs. With one usable processor spinning cannot
+/// help, but yielding hands over to the peer.
+pub fn wait_budget() -> crate::ring::Budget {
+    let quota = cgroup_quota().is_some();
+    let several = usable() > 1;
+    crate::ring::Budget {
+        spin_ns: if several && !quota { 50_000 } else { 0 },
+        yield_ns: if quota { 0 } else { 50_000 },
+        park_ns: 50_000,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

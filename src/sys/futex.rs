@@ -57,6 +57,22 @@ pub fn wake(word: &AtomicU32, n: u32) -> usize {
     usize::try_from(answer).unwrap_or(0)
 }
 
+/// The kernel's futex, for the algorithms that sleep on shared words.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel;
+
+impl crate::ring::Futex for Kernel {
+    #[inline]
+    fn wait(&self, word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+        wait(word, expected, timeout);
+    }
+
+    #[inline]
+    fn wake_all(&self, word: &AtomicU32) {
+        wake(word, u32::MAX);
+    }
+}
+
 fn address(word: &AtomicU32) -> *const u32 {
     ptr::from_ref(word).cast()
 }

@@ -40,6 +40,7 @@
 pub mod clock;
 pub mod cpu;
 pub mod fd;
+pub mod fork_guard;
 pub mod futex;
 pub mod map;
 pub mod memfd;

@@ -72,6 +72,11 @@ pub fn pid() -> Pid {
     Pid::of(unistd::getpid())
 }
 
+/// The number of the calling thread. See `gettid(2)`.
+pub fn thread_id() -> i32 {
+    unistd::gettid().as_raw()
+}
+
 /// The number of the parent, `None` if it is not visible from here (another pid namespace). See `getppid(2)`.
 pub fn parent_pid() -> Option<Pid> {
     Pid::from_raw(unistd::getppid().as_raw())

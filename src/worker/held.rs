@@ -35,9 +35,9 @@ impl Records {
         None
     }
 
-    /// Ties a block to a taken record: it is given back when the record is.
-    pub fn attach(&self, record: usize, block: Placed) {
-        self.blocks[record].store(Some(Box::new(block)));
+    /// Ties a block to a taken record: it is given back when the record is. Returns the one tied to it before.
+    pub fn attach(&self, record: usize, block: Placed) -> Option<Placed> {
+        self.blocks[record].swap(Some(Box::new(block))).map(|b| *b)
     }
 
     /// The record is free again; returns its block.

@@ -7,26 +7,13 @@ use super::{Args, Ctx, Reply, panics};
 use crate::error::{AppError, Error, Kind as ErrorKind};
 use crate::limits::INLINE_LEN;
 use crate::ring::{Completed, Entry};
-use crate::shm::{Begun, Body, Deadline, OwnRecord, Owner, Record, ResultKey, Results};
+use crate::shm::{Begun, Body, Deadline, OwnRecord, BAD_REQUEST, Owner, Pinned, Place, Record, ResultKey, Results};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
 use crate::wire::{
     self, Encoder, ErrorDetails, Header, Kind, Reference, RequestRef, Resolve, WireError,
 };
 use std::sync::Arc;
-
-/// A result word that names no record but says what became of the call.
-pub mod verdict {
-    /// The place of a region that no record is in.
-    pub const REGION: u16 = u16::MAX;
-    /// The deadline had passed before the app saw the call.
-    pub const EXPIRED: u64 = 1;
-    /// The worker has no memory left for the result.
-    pub const NO_ROOM: u64 = 2;
-}
-
-/// Flag of a result record: the error in it is the caller's, not the app's.
-pub const BAD_REQUEST: u64 = 1;
 
 impl Worker {
     /// Runs a call that was claimed a moment ago. Whatever happens in it, the word leaves RUNNING, or this process
@@ -44,7 +31,7 @@ impl Worker {
         }
         let now = clock::monotonic_ns();
         if deadline.is_some_and(|deadline| now >= deadline) {
-            return self.conclude(lane, entry, verdict::EXPIRED);
+            return self.complete(lane, entry, Place::Expired);
         }
         let begin = self.results.begin_record(thread);
         begin.begin(Begun { lane: lane.serial, call: entry.call, generation: entry.generation, since_ns: now });
@@ -103,7 +90,7 @@ impl Worker {
     /// Publishes what the app said.
     fn publish(&self, lane: &Lane, entry: Entry, id: u64, answer: Result<Reply, Error>) {
         let Some(record) = self.take_record() else {
-            return self.conclude(lane, entry, verdict::NO_ROOM);
+            return self.complete(lane, entry, Place::NoRoom);
         };
         let written = match answer {
             Ok(reply) => self.write_reply(record, id, reply).or_else(|e| self.write_error(record, id, &e)),
@@ -111,23 +98,17 @@ impl Worker {
         };
         if written.is_err() {
             self.free_record(record);
-            return self.conclude(lane, entry, verdict::NO_ROOM);
+            return self.complete(lane, entry, Place::NoRoom);
         }
         let key = ResultKey { lane: lane.serial, call: entry.call, generation: entry.generation };
         self.results.name(record, key);
         lane.held.hold(entry.call, record);
-        let place = (self.results_id.index as u64) << 48 | Results::offset_of(record);
-        self.complete(lane, entry, place);
+        self.complete(lane, entry, Place::Record { region: self.results_id.index, offset: Results::offset_of(record) });
     }
 
-    /// Publishes a verdict that needs no record.
-    fn conclude(&self, lane: &Lane, entry: Entry, verdict: u64) {
-        self.complete(lane, entry, (verdict::REGION as u64) << 48 | verdict);
-    }
-
-    fn complete(&self, lane: &Lane, entry: Entry, place: u64) {
+    fn complete(&self, lane: &Lane, entry: Entry, place: Place) {
         let line = &lane.control.lines()[entry.call];
-        match line.complete(entry.generation, self.life, place) {
+        match line.complete(entry.generation, self.life, place.pack()) {
             Ok(Completed::Done) => line.bell.ring(&Kernel),
             Ok(Completed::Abandoned) => {
                 // Nobody will look at it: the caller has its answer.
@@ -155,7 +136,7 @@ impl Worker {
                 let mut e = Encoder::new(&mut place);
                 let reference: Reference = placed.reference();
                 let encoded = wire::response(&reference, &mut e).map(|()| e.finish());
-                self.records.attach(record, placed);
+                drop(self.records.attach(record, placed));
                 match encoded {
                     Ok(Ok(len)) => {
                         self.write_inline(record, Kind::Response, id, 0, &place[..len]);
@@ -196,16 +177,12 @@ impl Worker {
         placed.bytes_mut().copy_from_slice(body);
         let header = Header { kind, len: body.len() as u32, id };
         let at = Body::Block { region: placed.id.index, offset: placed.block.offset, len: body.len() };
-        if let Some(old) = self.records_swap(record, placed) {
+        // A lease that could not be referred to may be tied to it already.
+        if let Some(old) = self.records.attach(record, placed) {
             self.free_block(old);
         }
         self.results.record(record).write(header.encode(), at, flags, &[]);
         Ok(())
-    }
-
-    /// Ties a block to a record; the one that was tied to it before comes back.
-    fn records_swap(&self, record: usize, placed: crate::shm::Placed) -> Option<crate::shm::Placed> {
-        self.records.exchange(record, placed)
     }
 }
 
@@ -246,9 +223,6 @@ struct ClientMemory<'w> {
     pinned: Pinned,
 }
 
-/// Regions that are kept mapped while slices of them are lent to the app.
-type Pinned = boxcar::Pinned;
-
 impl Resolve for ClientMemory<'_> {
     fn resolve(&self, reference: Reference) -> Result<&[u8], WireError> {
         let owner = Owner::of_lane(self.lane.serial);
@@ -256,7 +230,7 @@ impl Resolve for ClientMemory<'_> {
             .worker
             .foreign
             .get(&self.worker.registry, reference.region, owner, &self.worker.fetcher)
-            .map_err(|_| WireError::Reference)?;
-        self.pinned.keep(region).lend(reference.offset, reference.len).ok_or(WireError::Reference)
+            .map_err(|_| WireError::BadReference { region: reference.region })?;
+        self.pinned.keep(region).lend(reference.offset, reference.len).ok_or(WireError::BadReference { region: reference.region })
     }
 }

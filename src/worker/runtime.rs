@@ -7,10 +7,10 @@ use crate::conn::{Link, Message};
 use crate::error::Result;
 use crate::limits::MAX_LANES;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
-use crate::ring::{Adaptive, Budget, Entry, Futex, Life, Mode, Parker, Taken, Waited};
+use crate::ring::{Adaptive, Entry, Life, Mode, Parker, Taken, Waited};
 use crate::shm::{
-    Board, Control, Fetch, Foreign, Placed, Region, RegionEntry, RegionId, RegionKind, Register, Registry,
-    Requests, Results, Store,
+    Board, Control, Fetch, Foreign, Placed, Region, RegionEntry, RegionId, RegionKind, Register, RESULT_BLOCKS,
+    Registry, Requests, Results, Store,
 };
 use crate::sys::futex::Kernel;
 use crate::sys::{clock, cpu};
@@ -70,7 +70,7 @@ impl Worker {
         mode: Mode,
         quota: u64,
     ) -> Arc<Worker> {
-        let store = Store::new(results_id, results.region().clone(), crate::shm::results_blocks(), quota);
+        let store = Store::new(results_id, results.region().clone(), RESULT_BLOCKS as u64, quota);
         Arc::new(Worker {
             life,
             registry,
@@ -111,7 +111,7 @@ impl Worker {
         let Some(doorbell) = self.board.doorbell(parker_index) else { return };
         let idle = self.board.idle();
         let parker = Parker { idle, me: parker_index, doorbell };
-        let mut adaptive = Adaptive::new(self.mode, wait_budget());
+        let mut adaptive = Adaptive::new(self.mode, cpu::wait_budget());
         let mut cursor = Cursor { lane: 0, sweep: self.registry.sweep(), walking: true, hot: None };
         while !self.stopping.load(Ordering::Acquire) {
             match self.find(&mut cursor) {
@@ -444,19 +444,5 @@ impl Register for Fetcher {
             .with_fd(fd);
         let answer = self.lock().ask(question, Kind::Registered, None)?;
         Ok(RegionId { index: answer.int("index")?, serial: answer.int("region_serial")? })
-    }
-}
-
-/// How long this process may spin and yield before it sleeps.
-///
-/// Nothing under a processor quota, where waiting burns what work needs. With one usable processor spinning cannot
-/// help, but yielding hands over to the peer.
-pub fn wait_budget() -> Budget {
-    let quota = cpu::cgroup_quota().is_some();
-    let several = cpu::usable() > 1;
-    Budget {
-        spin_ns: if several && !quota { 50_000 } else { 0 },
-        yield_ns: if quota { 0 } else { 50_000 },
-        park_ns: 50_000,
     }
 }
