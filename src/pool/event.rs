@@ -86,7 +86,8 @@ pub enum Why {
     Hung,
     /// It wrote what no correct worker writes: killed at once.
     Corrupt,
-    /// Its age, calls or memory say so: `stop_grace_ns`, and no early death.
+    /// Its age, calls or memory say so: `stop_grace_ns`, and no early death. Ignored unless the worker is ready and
+    /// less than a quarter of the slots (at least one) is without a ready worker: ask again later.
     Recycled,
 }
 

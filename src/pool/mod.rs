@@ -35,6 +35,8 @@ mod policy;
 mod restart;
 mod roster;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use action::{Action, Refusal, Signal};
 pub use config::Config;

@@ -204,6 +204,9 @@ impl Policy {
     }
 
     fn cordon(&mut self, life: Life, why: Why, out: &mut Vec<Action>) {
+        if why == Why::Recycled && !self.can_recycle(life) {
+            return;
+        }
         let grace_ns = match why {
             Why::Deadline | Why::OthersDeadline => self.config.kill_grace_ns,
             Why::Recycled => self.config.stop_grace_ns,
@@ -431,6 +434,13 @@ impl Policy {
             self.spent |= self.intensity.exceeded(self.now);
         }
         self.spent
+    }
+
+    /// Whether this worker is ready and few enough others are away: a quarter of the slots, at least one.
+    fn can_recycle(&self, life: Life) -> bool {
+        let away = self.config.workers - self.roster.ready();
+        away < (self.config.workers / 4).max(1)
+            && self.roster.life(life).is_some_and(|i| i.state() == SlotState::Ready)
     }
 
     fn is_closing(&self) -> bool {

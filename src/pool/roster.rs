@@ -5,6 +5,7 @@
 
 use super::incarnation::Phase;
 use super::{Incarnation, Life, SlotIndex, SlotState};
+use crate::limits::MAX_WORKERS;
 
 /// A place for one worker.
 #[derive(Clone, Debug)]
@@ -101,32 +102,45 @@ impl Roster {
 
     /// The vacant slot that has waited longest, of those that may be filled at all.
     pub(super) fn next_vacancy(&self) -> Option<(SlotIndex, u64)> {
-        (0..self.slots.len())
-            .map(SlotIndex::new)
-            .filter(|&slot| self.is_open(slot))
-            .map(|slot| (slot, self.slot(slot).vacant_until))
+        self.occupancies()
+            .zip(&self.slots)
+            .filter(|((_, it), _)| it.is_open())
+            .map(|((index, _), slot)| (index, slot.vacant_until))
             .min_by_key(|&(_, until)| until)
     }
 
     /// Whether no slot has hope: its starts come to nothing time and again, or too many of its former lives hang.
     pub(super) fn is_stranded(&self) -> bool {
-        (0..self.slots.len()).map(SlotIndex::new).all(|slot| {
-            let it = self.slot(slot);
-            it.start_failed && it.streak >= HOPELESS || !self.is_filled(slot) && !self.is_open(slot)
+        self.occupancies().zip(&self.slots).all(|((_, it), slot)| {
+            let hopeless = slot.start_failed && slot.streak >= HOPELESS;
+            hopeless || !it.filled && !it.is_open()
         })
     }
 
-    fn is_filled(&self, slot: SlotIndex) -> bool {
-        self.lives.iter().any(|i| i.slot == slot && i.is_serving())
+    /// Who is in each slot, in one pass over the lives.
+    fn occupancies(&self) -> impl Iterator<Item = (SlotIndex, Occupancy)> + use<> {
+        let mut all = [Occupancy::default(); MAX_WORKERS];
+        for i in &self.lives {
+            let it = &mut all[i.slot.index()];
+            if i.is_serving() { it.filled = true } else { it.predecessors += 1 }
+        }
+        all.into_iter().take(self.slots.len()).enumerate().map(|(n, it)| (SlotIndex::new(n), it))
     }
+}
 
+/// Who is in a slot.
+#[derive(Clone, Copy, Default)]
+struct Occupancy {
+    /// A life that takes calls, or will.
+    filled: bool,
+    /// Lives on their way out.
+    predecessors: usize,
+}
+
+impl Occupancy {
     /// Vacant, and not too many of its former lives are still dying.
-    fn is_open(&self, slot: SlotIndex) -> bool {
-        !self.is_filled(slot) && self.predecessors(slot) < PREDECESSORS_MAX
-    }
-
-    fn predecessors(&self, slot: SlotIndex) -> usize {
-        self.lives.iter().filter(|i| i.slot == slot && !i.is_serving()).count()
+    fn is_open(self) -> bool {
+        !self.filled && self.predecessors < PREDECESSORS_MAX
     }
 }
 
