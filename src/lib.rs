@@ -22,18 +22,21 @@ pub mod conn;
 pub mod shm;
 // L3
 #[doc(hidden)]
-pub mod arbiter;
+// pub mod arbiter;
 #[doc(hidden)]
-pub mod pool;
+// pub mod pool;
 // L4
 #[doc(hidden)]
 pub mod client;
 #[doc(hidden)]
 pub mod worker;
 
+pub use error::{Code, Error, Kind, Result};
+pub use worker::{App, Apps, Args, Ctx, Lease, Reply};
+
 /// The rooms, for this project's own benches, fuzz targets and model-checked tests. Not an interface: anything
 /// in here changes without notice.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::{arbiter, client, conn, limits, pool, primitive, ring, shm, sys, wire, worker};
+    pub use crate::{client, conn, limits, primitive, ring, shm, sys, wire, worker};
 }

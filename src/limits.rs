@@ -31,6 +31,8 @@ pub const RING_ENTRIES: usize = 128;
 pub const MAX_LANES: usize = 1024;
 /// Worker slots of one pool.
 pub const MAX_WORKERS: usize = 64;
+/// Places for worker incarnations: a replacement may boot while the one that it replaces is still dying.
+pub const MAX_PLACES: usize = 2 * MAX_WORKERS;
 /// App threads of one worker.
 pub const MAX_WORKER_THREADS: usize = 64;
 /// Parkers of a board: one for each app thread of each worker.

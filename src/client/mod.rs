@@ -1,1 +1,16 @@
-//! client
+//! The caller's side: connect to a pool, call, lend and borrow memory.
+
+mod call;
+mod connection;
+mod lane;
+mod lease;
+mod outcome;
+mod pending;
+mod response;
+mod waiter;
+
+pub use call::Call;
+pub use connection::{Client, Options};
+pub use lease::Lease;
+pub use pending::Pending;
+pub use response::Response;

@@ -82,6 +82,12 @@ impl CallLine {
         self.word.load(Ordering::Relaxed)
     }
 
+    /// Whether a word's bits may still change without its caller: it is queued or running.
+    #[inline]
+    pub fn is_pending(raw: u64) -> bool {
+        matches!(raw & 0xf, 1 | 2)
+    }
+
     /// Sets a line of memory that nobody else sees yet to IDLE.
     pub fn reset(&self, generation: Generation) {
         self.word.store(Word::idle(generation).raw(), Ordering::Release);
@@ -140,6 +146,11 @@ impl CallLine {
     #[inline]
     pub fn result(&self) -> u64 {
         self.result.load(Ordering::Relaxed)
+    }
+
+    /// QUEUED → IDLE, and nothing else: the client takes back what nobody claimed. `false`: somebody did.
+    pub fn withdraw(&self, generation: Generation) -> bool {
+        self.swap(Word::queued(generation), Word::idle(generation.next()), Ordering::AcqRel).is_ok()
     }
 
     // ---- client and arbiter ----

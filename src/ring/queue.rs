@@ -6,7 +6,7 @@
 use super::sabotage::{self, full_fence};
 use super::submit::{Entry, Peek, Producer, PushError, SubmitRing};
 use super::word::{Generation, Illegal, Life, Reason, State};
-use super::{Bits, CallLine, Cancel};
+use super::{Bits, CallLine};
 
 /// The shared side of one lane, as its client and every worker see it.
 #[derive(Clone, Copy, Debug)]
@@ -21,16 +21,13 @@ pub struct Queue<'a> {
     pub index: usize,
 }
 
-/// Why a call was not submitted as it should be.
+/// Why a call was not submitted. It never ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubmitError {
-    /// The ring is full of live calls. It never ran; its line is IDLE of the *next* generation.
+    /// The ring is full of live calls. The call's line is IDLE of the *next* generation.
     Full,
-    /// The lane's shared memory holds what no correct process writes. It never ran; its line is of no further use.
+    /// The lane's shared memory holds what no correct process writes; the call's line is of no further use.
     Damaged,
-    /// It could not be put into the ring, but a worker already took it by walking the words, or the arbiter
-    /// refused it: it *is* submitted, its outcome comes.
-    Taken,
 }
 
 /// What a worker got.
@@ -63,12 +60,12 @@ impl Queue<'_> {
             line.publish(generation).map_err(|_| SubmitError::Damaged)?;
         }
         if let Err(why) = pushed {
-            // Nobody is to find it in the ring, but one who walks the words may have taken it already.
-            return Err(match (line.cancel(generation), why) {
-                (Ok(Cancel::NeverStarted), PushError::Full) => SubmitError::Full,
-                (Ok(Cancel::NeverStarted), PushError::Corrupt) | (Err(_), _) => SubmitError::Damaged,
-                (Ok(_), _) => SubmitError::Taken,
-            });
+            // One who walks the words may have come first; then it is submitted after all.
+            return match why {
+                _ if !line.withdraw(generation) => Ok(()),
+                PushError::Full => Err(SubmitError::Full),
+                PushError::Corrupt => Err(SubmitError::Damaged),
+            };
         }
         self.pending.set(self.index); // SYNC POINT: pending
         full_fence("nofence_submit"); // SYNC POINT: park, close

@@ -1,1 +1,23 @@
-//! worker
+//! The worker's side: apps, what they are called with and answer with, and the runtime that takes calls.
+//!
+//! A worker is a process with one control thread (its first, blocked on its socket for life) and app threads, each
+//! of which takes a call, runs it, publishes its result, and sleeps on its doorbell when there is nothing to take.
+
+mod app;
+mod args;
+mod boot;
+mod ctx;
+mod held;
+mod job;
+mod lanes;
+mod lease;
+mod panics;
+mod reply;
+mod runtime;
+
+pub use app::{App, Apps};
+pub use args::Args;
+pub use boot::{Boot, run};
+pub use ctx::Ctx;
+pub use lease::Lease;
+pub use reply::Reply;

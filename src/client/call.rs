@@ -1,0 +1,204 @@
+//! One call: what is asked of whom, and how it gets into the lane.
+
+use super::connection::{Client, Shared};
+use super::lane::Held;
+use super::pending::{Flight, Pending};
+use super::{Response, lease};
+use crate::error::{Bound, Code, Error, Kind as ErrorKind, Result};
+use crate::limits::{INLINE_LEN, LANE_CALLS};
+use crate::primitive::{AtomicU64, Ordering};
+use crate::ring::{Reason, SubmitError, wake_one};
+use crate::shm::{Body, Deadline, OwnRecord, PoolState};
+use crate::sys::clock;
+use crate::sys::futex::Kernel;
+use crate::wire::{self, EncodeArgs, EncodeKwargs, Encoder, Header, Kind};
+use std::sync::{Arc, PoisonError};
+
+/// A call being put together. Nothing is sent before [`execute`](Call::execute) or [`submit`](Call::submit).
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is executed or submitted"]
+pub struct Call<'c, A = (), K = ()> {
+    shared: &'c Arc<Shared>,
+    app: &'c str,
+    action: &'c str,
+    args: A,
+    kwargs: K,
+    deadline_ms: Option<u64>,
+    idempotent: bool,
+}
+
+impl<'c> Call<'c> {
+    pub(super) fn new(shared: &'c Arc<Shared>, app: &'c str, action: &'c str) -> Call<'c> {
+        Call { shared, app, action, args: (), kwargs: (), deadline_ms: None, idempotent: false }
+    }
+}
+
+impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
+    /// With these arguments: a tuple of up to eight, or a slice of values. A [`Lease`](super::Lease) among them is
+    /// lent in place.
+    pub fn args<B: EncodeArgs>(self, args: B) -> Call<'c, B, K> {
+        let Call { shared, app, action, args: _, kwargs, deadline_ms, idempotent } = self;
+        Call { shared, app, action, args, kwargs, deadline_ms, idempotent }
+    }
+
+    /// With these named arguments: pairs of name and value.
+    pub fn kwargs<L: EncodeKwargs>(self, kwargs: L) -> Call<'c, A, L> {
+        let Call { shared, app, action, args, kwargs: _, deadline_ms, idempotent } = self;
+        Call { shared, app, action, args, kwargs, deadline_ms, idempotent }
+    }
+
+    /// Ends with `Deadline` this many milliseconds from when it is sent, whether it waits or runs. A worker that
+    /// does not let go of an expired call is replaced. The pool's own limit holds as well.
+    pub fn deadline_ms(mut self, ms: u64) -> Self {
+        self.deadline_ms = Some(ms);
+        self
+    }
+
+    /// May run twice: is sent once more if its worker dies or shared memory is found damaged.
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Sends the call and waits for its one outcome. Blocks the calling thread, and no other.
+    ///
+    /// # Errors
+    /// Any of the outcomes of [`Code`] 1 to 10.
+    pub fn execute(self) -> Result<Response> {
+        let deadline = self.deadline();
+        let first = match self.send(deadline).and_then(Flight::wait) {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        if !self.may_retry(&first) {
+            return Err(first);
+        }
+        self.send(deadline).and_then(Flight::wait)
+    }
+
+    /// Sends the call and returns a handle to its outcome. Never blocks for a worker.
+    ///
+    /// A submitted call is not sent twice, even if it is idempotent.
+    ///
+    /// # Errors
+    /// Those that are known at once: `Overloaded`, `BadRequest`, `NoWorkers`, `ShuttingDown`.
+    pub fn submit(self) -> Result<Pending> {
+        let deadline = self.deadline();
+        self.send(deadline).map(Pending::new)
+    }
+
+    /// A call that its dead worker certainly never began is sent again once; one that may have run only if its
+    /// caller said that it may run twice.
+    fn may_retry(&self, error: &Error) -> bool {
+        match error.code() {
+            Code::WorkerDied => self.idempotent || error.started() == Some(false),
+            Code::Protocol => self.idempotent,
+            _ => false,
+        }
+    }
+
+    fn deadline(&self) -> Deadline {
+        let own = self.deadline_ms.map(|ms| ms.saturating_mul(1_000_000));
+        let limit = match (own, self.shared.timeout_ns) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Deadline(limit.map(|ns| clock::monotonic_ns().saturating_add(ns).max(1)))
+    }
+
+    fn send(&self, deadline: Deadline) -> Result<Flight> {
+        let shared = self.shared;
+        shared.check()?;
+        shared.check_app(self.app, self.action)?;
+        let lane = shared.lane.load_full();
+        let (call, generation) = lane.take()?;
+        // From here on the call is ours: it goes back, or a flight takes it.
+        if let Err(error) = self.encode(&lane, call) {
+            lane.put_back(call, generation);
+            return Err(error);
+        }
+        lane.requests.state(call, OwnRecord::Queued(generation), deadline);
+        let submitted = {
+            let mut producer = lane.producer.lock().unwrap_or_else(PoisonError::into_inner);
+            lane.queue(&shared.board).submit(&mut producer, call, generation)
+        };
+        match submitted {
+            Ok(()) => {}
+            Err(SubmitError::Full) => {
+                lane.put_back(call, generation.next());
+                return Err(Error::new(ErrorKind::Overloaded { bound: Bound::Calls, limit: LANE_CALLS as u64 }));
+            }
+            Err(SubmitError::Damaged) => {
+                shared.renew(&lane, "the submit ring or a call word makes no sense");
+                return Err(Error::new(ErrorKind::Protocol("the lane was damaged; it has been replaced".into())));
+            }
+        }
+        // The fence was made: now either the arbiter's sweep sees the word or we see the state.
+        let closed = match shared.registry.state() {
+            PoolState::Starting | PoolState::Running => None,
+            PoolState::Degraded => Some(Reason::Degraded),
+            PoolState::Empty => Some(Reason::NoWorkers),
+            PoolState::ShuttingDown | PoolState::Closed => Some(Reason::ShuttingDown),
+        };
+        match closed {
+            Some(reason) => {
+                lane.line(call).refuse(generation, reason);
+            }
+            None => wake_one(shared.board.idle(), shared.board.spinner(), |parker| {
+                if let Some(doorbell) = shared.board.doorbell(parker) {
+                    doorbell.ring(&Kernel);
+                }
+            }),
+        }
+        Ok(Flight::new(shared.clone(), lane, call, generation, deadline))
+    }
+
+    /// Writes the record: inline if it fits, else with its body in a block.
+    fn encode(&self, lane: &Arc<super::lane::Lane>, call: usize) -> Result<()> {
+        let mut place = [0; INLINE_LEN];
+        lease::reset();
+        let mut e = Encoder::new(&mut place);
+        self.encode_into(&mut e)?;
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let header = |len: usize| Header { kind: Kind::Request, len: len as u32, id }.encode();
+        let flags = u64::from(self.idempotent);
+        match e.finish() {
+            Ok(len) => {
+                lane.requests.record(call).write(header(len), Body::Inline(len), flags, &place[..len]);
+            }
+            Err(more) => {
+                let mut placed = lane.store.allocate(more.needed, &self.shared.arbiter)?;
+                lease::reset();
+                let mut e = Encoder::new(placed.bytes_mut());
+                let encoded = self.encode_into(&mut e).map(|()| e.finish());
+                let len = match encoded {
+                    Ok(Ok(len)) => len,
+                    Ok(Err(_)) | Err(_) => {
+                        lane.store.free(placed);
+                        return Err(Error::bad_request("an argument changed while it was encoded"));
+                    }
+                };
+                let body = Body::Block { region: placed.id.index, offset: placed.block.offset, len };
+                lane.requests.record(call).write(header(len), body, flags, &[]);
+                lane.lend(call, Held::Body(placed));
+            }
+        }
+        lease::collect(lane, call).map_err(|e| Error::bad_request(e.to_string()))
+    }
+
+    fn encode_into(&self, e: &mut Encoder<'_>) -> Result<()> {
+        wire::request(self.app, self.action, &self.args, &self.kwargs, e)
+            .map_err(|e| Error::bad_request(format!("the arguments cannot be encoded: {e}")))
+    }
+}
+
+/// Request ids are for people and for the broker; nothing is matched by them here.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Client {
+    /// How many calls are free right now, of 64.
+    #[doc(hidden)]
+    pub fn free_calls(&self) -> u32 {
+        self.shared.lane.load().free_calls()
+    }
+}

@@ -1,0 +1,251 @@
+//! A client: one lane to one pool, usable from any thread.
+
+use super::lane::Lane;
+use super::{Call, Lease};
+use crate::conn::{Link, Message};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::limits::MAX_NAME;
+use crate::primitive::{AtomicBool, Ordering};
+use crate::ring::{Budget, Mode};
+use crate::shm::{
+    Board, Control, Fetch, Foreign, Region, RegionEntry, RegionId, RegionKind, Register, Registry, Requests,
+    layout_hash,
+};
+use crate::sys::fork_guard::ForkGuard;
+use crate::sys::{pidfd, process};
+use crate::wire::Kind;
+use arc_swap::ArcSwap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How a client waits and is bounded.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How its threads wait for results.
+    pub mode: Mode,
+    /// Bytes of regions it may have.
+    pub quota: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { mode: Mode::Adaptive, quota: crate::limits::CLIENT_QUOTA as u64 }
+    }
+}
+
+/// A connection to a pool. `Send + Sync`; a clone is another handle to the same one.
+///
+/// Up to 64 calls are in flight at a time, over all threads and including responses that are still held.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What all handles and responses of one client share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    guard: ForkGuard,
+    pub(super) arbiter: Arbiter,
+    pub(super) registry: Registry,
+    pub(super) board: Board,
+    pub(super) lane: ArcSwap<Lane>,
+    pub(super) foreign: Foreign,
+    apps: Vec<String>,
+    pub(super) timeout_ns: Option<u64>,
+    pub(super) mode: Mode,
+    pub(super) budget: Budget,
+    quota: u64,
+}
+
+/// The supervising process as its client sees it.
+#[derive(Debug)]
+pub(super) struct Arbiter {
+    link: Mutex<Link>,
+    pidfd: OwnedFd,
+    dead: AtomicBool,
+}
+
+/// How long the arbiter may take over an answer before it counts as stuck.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Client {
+    /// Joins a pool over a connected socket that its arbiter listens on. See
+    /// [`Pool::client`](crate::Pool::client) for the usual way.
+    ///
+    /// # Errors
+    /// `Incompatible` when the arbiter has another layout; `Overloaded` when it has no room for one more client.
+    pub fn connect(socket: OwnedFd, options: Options) -> Result<Client> {
+        let mut link = Link::new(socket);
+        let hello = Message::new(Kind::Hello)
+            .with("layout", layout_hash() as i64)
+            .with("pid", process::pid().as_raw() as i64)
+            .with_fd(pidfd::of_self()?);
+        let mut welcome = link.ask(hello, Kind::Welcome, Some(ANSWER_TIMEOUT))?;
+        let [control, registry, board, arbiter] = welcome.take_fds()?;
+        let arbiter = Arbiter { link: Mutex::new(link), pidfd: arbiter, dead: AtomicBool::new(false) };
+        let lane = arbiter.lane(&welcome, control, options.quota)?;
+        let timeout: i64 = welcome.int("timeout_ns")?;
+        let shared = Shared {
+            guard: ForkGuard::new()?,
+            arbiter,
+            registry: Registry::adopt(registry)?,
+            board: Board::adopt(board)?,
+            lane: ArcSwap::from_pointee(lane),
+            foreign: Foreign::new(),
+            apps: welcome.strings("apps")?,
+            timeout_ns: (timeout > 0).then_some(timeout as u64),
+            mode: options.mode,
+            budget: crate::sys::cpu::wait_budget(),
+            quota: options.quota,
+        };
+        Ok(Client { shared: Arc::new(shared) })
+    }
+
+    /// A call of an app's action, to be completed with arguments and sent with `execute`.
+    pub fn call<'c>(&'c self, app: &'c str, action: &'c str) -> Call<'c> {
+        Call::new(&self.shared, app, action)
+    }
+
+    /// Memory of `len` bytes that workers read in place when it is given as an argument. Not cleared.
+    ///
+    /// May block for a moment while a further region is registered.
+    ///
+    /// # Errors
+    /// `Overloaded{bytes}` past 1 GiB or this client's quota; `Os` when the memory file system is full.
+    pub fn lease(&self, len: usize) -> Result<Lease> {
+        self.shared.check()?;
+        let lane = self.shared.lane.load_full();
+        let placed = lane.store.allocate(len, &self.shared.arbiter)?;
+        Ok(Lease::new(placed, lane))
+    }
+
+    /// A lease filled with a copy of these bytes.
+    pub fn lease_from(&self, bytes: &[u8]) -> Result<Lease> {
+        let mut lease = self.lease(bytes.len())?;
+        lease.copy_from_slice(bytes);
+        Ok(lease)
+    }
+
+    /// The pool's apps.
+    pub fn apps(&self) -> &[String] {
+        &self.shared.apps
+    }
+
+    /// The pids of the workers that are ready, as the arbiter last published them.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.shared.registry.ready_pids()
+    }
+}
+
+impl Shared {
+    /// Whether this handle may be used here at all.
+    #[inline]
+    pub(super) fn check(&self) -> Result<()> {
+        if !self.guard.is_original() {
+            return Err(Error::new(ErrorKind::Forked));
+        }
+        if self.arbiter.dead.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::ArbiterDied { started: false }));
+        }
+        Ok(())
+    }
+
+    /// Whether the pool has this app.
+    #[inline]
+    pub(super) fn check_app(&self, app: &str, action: &str) -> Result<()> {
+        if !self.apps.iter().any(|name| name == app) {
+            let known = self.apps.join(", ");
+            return Err(Error::bad_request(format!("no app named {app:?}; this pool has: {known}")));
+        }
+        if action.len() > MAX_NAME {
+            return Err(Error::bad_request(format!("an action's name of {} bytes exceeds {MAX_NAME}", action.len())));
+        }
+        Ok(())
+    }
+
+    /// The lane was found damaged: has it retired and takes a fresh one. Calls in flight on it end as `Protocol`.
+    pub(super) fn renew(&self, damaged: &Arc<Lane>, why: &str) {
+        log::warn!("lane {} of this client is damaged and is replaced: {why}", damaged.index);
+        let mut link = self.arbiter.lock();
+        if !Arc::ptr_eq(damaged, &self.lane.load()) {
+            return; // another thread did
+        }
+        let question = Message::new(Kind::Renew).with("lane", damaged.index as i64).with("serial", damaged.serial as i64);
+        let renewed = link.ask(question, Kind::Welcome, Some(ANSWER_TIMEOUT)).and_then(|mut welcome| {
+            let [control] = welcome.take_fds()?;
+            drop(link);
+            self.arbiter.lane(&welcome, control, self.quota)
+        });
+        match renewed {
+            Ok(lane) => self.lane.store(Arc::new(lane)),
+            Err(error) => log::error!("no fresh lane: {error}"),
+        }
+    }
+
+    pub(super) fn is_original(&self) -> bool {
+        self.guard.is_original()
+    }
+}
+
+impl Arbiter {
+    fn lock(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it has exited; remembered once it has.
+    pub(super) fn is_dead(&self) -> bool {
+        if self.dead.load(Ordering::Relaxed) {
+            return true;
+        }
+        let dead = pidfd::has_exited(self.pidfd.as_fd()).unwrap_or(false);
+        if dead {
+            self.dead.store(true, Ordering::Relaxed);
+        }
+        dead
+    }
+
+    /// Completes a lane that the arbiter gave: makes and registers its requests region.
+    fn lane(&self, welcome: &Message, control: OwnedFd, quota: u64) -> Result<Lane> {
+        let (index, serial) = (welcome.int("lane")?, welcome.int::<i64>("serial")? as u64);
+        let requests = Requests::create()?;
+        let id = self.register_as(RegionKind::Requests, requests.region(), serial)?;
+        Ok(Lane::new(index, serial, Control::adopt(control)?, requests, id, quota))
+    }
+
+    fn register_as(&self, kind: RegionKind, region: &Region, lane: u64) -> Result<RegionId> {
+        let question = Message::new(Kind::Register)
+            .with("kind", kind as i64)
+            .with("len", region.len() as i64)
+            .with("serial", lane as i64)
+            .with_fd(region.fd().try_clone_to_owned()?);
+        let answer = self.lock().ask(question, Kind::Registered, Some(ANSWER_TIMEOUT))?;
+        Ok(RegionId { index: answer.int("index")?, serial: answer.int("region_serial")? })
+    }
+}
+
+impl Fetch for Arbiter {
+    fn fetch(&self, entry: RegionEntry) -> Result<Region> {
+        let question = Message::new(Kind::Fetch)
+            .with("index", entry.id.index as i64)
+            .with("region_serial", entry.id.serial as i64);
+        let mut answer = self.lock().ask(question, Kind::Fetched, Some(ANSWER_TIMEOUT))?;
+        let [fd] = answer.take_fds()?;
+        Region::adopt(entry.kind, fd, entry.len as usize)
+    }
+}
+
+impl Register for Arbiter {
+    fn register(&self, region: &Region) -> Result<RegionId> {
+        self.register_as(RegionKind::Growth, region, 0)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // In a forked copy only the descriptors go; the original's lane stays as it is.
+        if self.guard.is_original() {
+            let _ = self.arbiter.lock().send(Message::new(Kind::Bye));
+        }
+    }
+}

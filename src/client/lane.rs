@@ -1,0 +1,180 @@
+//! The client's own side of its lane: which calls are free, what is lent with each, the tail of the ring.
+
+use super::lease::Lent;
+use crate::error::{Bound, Error, Kind, Result};
+use crate::limits::LANE_CALLS;
+use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::ring::{CallLine, Generation, Illegal, Producer, Queue, State, Word};
+use crate::shm::{Board, Control, Placed, REQUEST_BLOCKS, RegionId, Requests, Store};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One lane, in the memory of its client. The shared parts are `control` and `requests`.
+#[derive(Debug)]
+pub struct Lane {
+    /// Its place on the board.
+    pub index: usize,
+    /// Which client's it is.
+    pub serial: u64,
+    /// Lines and ring.
+    pub control: Control,
+    /// Our records.
+    pub requests: Requests,
+    /// Our payload blocks.
+    pub store: Store,
+    /// The ring has one producer: threads of this process take turns. Private memory, so no other process can be
+    /// stopped inside it.
+    pub producer: Mutex<Producer>,
+    /// Calls that may be submitted.
+    free: AtomicU64,
+    /// Calls whose caller has its answer while their worker has not let go.
+    abandoned: AtomicU64,
+    /// Private: the truth about each call's generation.
+    calls: [Call; LANE_CALLS],
+}
+
+#[derive(Debug)]
+struct Call {
+    generation: AtomicU32,
+    /// What the worker may read until it lets go.
+    lent: Mutex<Vec<Held>>,
+    lends: AtomicU32,
+}
+
+/// Memory that is lent with a call.
+#[derive(Debug)]
+pub enum Held {
+    /// A lease of the user's.
+    Lease(Arc<Lent>),
+    /// The body of the request itself.
+    Body(Placed),
+}
+
+/// Generation of a fresh control region's lines.
+const FIRST: u32 = 1;
+
+impl Lane {
+    /// A lane whose control region is fresh.
+    pub fn new(
+        index: usize,
+        serial: u64,
+        control: Control,
+        requests: Requests,
+        id: RegionId,
+        quota: u64,
+    ) -> Lane {
+        let store = Store::new(id, requests.region().clone(), REQUEST_BLOCKS as u64, quota);
+        Lane {
+            index,
+            serial,
+            control,
+            requests,
+            store,
+            producer: Mutex::new(Producer::default()),
+            free: AtomicU64::new(u64::MAX),
+            abandoned: AtomicU64::new(0),
+            calls: std::array::from_fn(|_| Call {
+                generation: AtomicU32::new(FIRST),
+                lent: Mutex::new(Vec::new()),
+                lends: AtomicU32::new(0),
+            }),
+        }
+    }
+
+    /// The line of a call.
+    #[inline]
+    pub fn line(&self, call: usize) -> &CallLine {
+        &self.control.lines()[call]
+    }
+
+    /// Its calls as a queue.
+    #[inline]
+    pub fn queue<'a>(&'a self, board: &'a Board) -> Queue<'a> {
+        Queue { lines: self.control.lines(), ring: self.control.ring(), pending: board.pending(), index: self.index }
+    }
+
+    /// A free call and the generation it may be submitted with. The lowest number first, so that a client with one
+    /// call at a time uses the same line always.
+    #[inline]
+    pub fn take(&self) -> Result<(usize, Generation)> {
+        if self.abandoned.load(Ordering::Relaxed) != 0 {
+            self.reclaim_abandoned();
+        }
+        let mut bits = self.free.load(Ordering::Relaxed);
+        while bits != 0 {
+            let call = bits.trailing_zeros() as usize;
+            match self.free.compare_exchange_weak(bits, bits & !(1 << call), Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => {
+                    return Ok((call, Generation(self.calls[call].generation.load(Ordering::Relaxed))));
+                }
+                Err(now) => bits = now,
+            }
+        }
+        Err(Error::new(Kind::Overloaded { bound: Bound::Calls, limit: LANE_CALLS as u64 }))
+    }
+
+    /// The call is free again, with this generation; what was lent with it is the lender's again.
+    #[inline]
+    pub fn put_back(&self, call: usize, generation: Generation) {
+        self.end_lending(call);
+        self.calls[call].generation.store(generation.0, Ordering::Relaxed);
+        self.free.fetch_or(1 << call, Ordering::Release);
+    }
+
+    /// Moves an ended call's word to IDLE and frees the call. A word that resists is damaged.
+    #[inline]
+    pub fn release(&self, call: usize, word: Word) -> Result<(), Illegal> {
+        let generation = self.line(call).release(word)?;
+        self.put_back(call, generation);
+        Ok(())
+    }
+
+    /// The caller has its answer; the call waits until its worker lets go.
+    pub fn abandon(&self, call: usize) {
+        self.abandoned.fetch_or(1 << call, Ordering::Release);
+    }
+
+    /// How many calls are free right now; those that wait for their worker are looked at again.
+    pub fn free_calls(&self) -> u32 {
+        self.reclaim_abandoned();
+        self.free.load(Ordering::Relaxed).count_ones()
+    }
+
+    /// Keeps memory that goes with a call until the call is free again.
+    pub fn lend(&self, call: usize, held: Held) {
+        let call = &self.calls[call];
+        call.lends.store(1, Ordering::Relaxed);
+        call.lent.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+    }
+
+    #[inline]
+    fn end_lending(&self, call: usize) {
+        let call = &self.calls[call];
+        if call.lends.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        call.lends.store(0, Ordering::Relaxed);
+        for held in call.lent.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            match held {
+                Held::Lease(lease) => drop(lease),
+                Held::Body(placed) => self.store.free(placed),
+            }
+        }
+    }
+
+    /// Frees the abandoned calls whose workers let go.
+    fn reclaim_abandoned(&self) {
+        let mut bits = self.abandoned.load(Ordering::Acquire);
+        while bits != 0 {
+            let call = bits.trailing_zeros() as usize;
+            bits &= bits - 1;
+            let Ok(word) = self.line(call).look() else { continue };
+            if word.state() != State::Acked {
+                continue;
+            }
+            // One thread of this process frees it.
+            if self.abandoned.fetch_and(!(1 << call), Ordering::AcqRel) & 1 << call != 0 {
+                let _ = self.release(call, word);
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Arguments that are built in place, in the client's own shared memory.
+
+use super::lane::{Held, Lane};
+use crate::shm::Placed;
+use crate::wire::{Encode, Encoder, WireError};
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+/// A block of the client's memory. Dereferences to its bytes; as an argument of a call it is lent, not copied.
+///
+/// It can be written until it is first sent: sending freezes it, since a worker may read it from then on, and
+/// writing afterwards panics. It may be sent again, and is given back when it was dropped and no call that carries
+/// it is with a worker any more.
+#[derive(Debug)]
+pub struct Lease {
+    lent: Arc<Lent>,
+}
+
+/// The block itself, shared with the calls that carry it.
+#[derive(Debug)]
+pub struct Lent {
+    placed: Option<Placed>,
+    lane: Arc<Lane>,
+}
+
+thread_local! {
+    /// Leases that were encoded on this thread since the last [`collect`].
+    static SENT: RefCell<Vec<Arc<Lent>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Lease {
+    pub(super) fn new(placed: Placed, lane: Arc<Lane>) -> Lease {
+        Lease { lent: Arc::new(Lent { placed: Some(placed), lane }) }
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.lent.placed.as_ref().map_or(&[], |placed| placed.bytes())
+    }
+}
+
+impl DerefMut for Lease {
+    /// # Panics
+    /// If a call that carries the lease is with a worker.
+    fn deref_mut(&mut self) -> &mut [u8] {
+        let lent = Arc::get_mut(&mut self.lent).expect("a lease that was sent is read-only until its calls ended");
+        match &mut lent.placed {
+            Some(placed) => placed.bytes_mut(),
+            None => &mut [],
+        }
+    }
+}
+
+impl Encode for Lease {
+    fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
+        let Some(placed) = &self.lent.placed else { return e.bytes(&[]) };
+        SENT.with(|sent| sent.borrow_mut().push(self.lent.clone()));
+        e.reference(placed.reference())
+    }
+}
+
+/// Forgets what was encoded on this thread so far. Before a request is encoded.
+pub(super) fn reset() {
+    SENT.with(|sent| sent.borrow_mut().clear());
+}
+
+/// Ties the leases that were encoded since [`reset`] to a call. A lease of another lane (an older one, or another
+/// client's) cannot be read by this lane's workers.
+pub(super) fn collect(lane: &Arc<Lane>, call: usize) -> Result<(), WireError> {
+    SENT.with(|sent| {
+        let mut sent = sent.borrow_mut();
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let foreign = sent.iter().any(|lent| !Arc::ptr_eq(&lent.lane, lane));
+        if foreign {
+            sent.clear();
+            return Err(WireError::Unsupported("a lease of another client, or of a lane that was replaced"));
+        }
+        for lent in sent.drain(..) {
+            lane.lend(call, Held::Lease(lent));
+        }
+        Ok(())
+    })
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(placed) = self.placed.take() {
+            self.lane.store.free(placed);
+        }
+    }
+}

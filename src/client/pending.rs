@@ -1,0 +1,221 @@
+//! A call in flight, and the one place where it is decided which outcome it has.
+
+use super::connection::Shared;
+use super::lane::Lane;
+use super::outcome::{self, Ended};
+use super::waiter::{Roused, Waiter};
+use super::Response;
+use crate::error::{CancelledBy, Cause, Error, Kind, Result};
+use crate::ring::{Cancel, Generation, Life, Reason, State, Word};
+use crate::shm::{Deadline, LaneState, OwnRecord, SlotState};
+use crate::sys::clock;
+use crate::sys::futex::Kernel;
+use std::sync::Arc;
+
+/// A submitted call. Its outcome is taken with [`wait`](Pending::wait); dropping it cancels the call.
+#[derive(Debug)]
+pub struct Pending {
+    flight: Option<Flight>,
+}
+
+impl Pending {
+    pub(super) fn new(flight: Flight) -> Pending {
+        Pending { flight: Some(flight) }
+    }
+
+    /// Waits for the outcome. Blocks the calling thread.
+    ///
+    /// # Errors
+    /// Any of the outcomes of [`Code`](crate::Code) 1 to 10.
+    pub fn wait(mut self) -> Result<Response> {
+        match self.flight.take() {
+            Some(flight) => flight.wait(),
+            None => Err(Error::bad_request("the outcome was taken already")),
+        }
+    }
+
+    /// Whether the outcome is there, so that [`wait`](Pending::wait) would not block.
+    pub fn is_ready(&self) -> bool {
+        self.flight.as_ref().is_none_or(|flight| !crate::ring::CallLine::is_pending(flight.glance()))
+    }
+
+    /// Cancels the call, unless its outcome came first: then it is that outcome. The worker is not interrupted; what
+    /// it answers is dropped.
+    pub fn cancel(mut self) -> Result<Response> {
+        match self.flight.take() {
+            Some(flight) => {
+                flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started })
+            }
+            None => Err(Error::bad_request("the outcome was taken already")),
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            drop(flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started }));
+        }
+    }
+}
+
+/// A call that was published: the promise that exactly one outcome comes of it.
+#[derive(Debug)]
+pub(super) struct Flight {
+    shared: Arc<Shared>,
+    lane: Arc<Lane>,
+    call: usize,
+    generation: Generation,
+    deadline: Deadline,
+}
+
+impl Flight {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lane: Arc<Lane>,
+        call: usize,
+        generation: Generation,
+        deadline: Deadline,
+    ) -> Flight {
+        Flight { shared, lane, call, generation, deadline }
+    }
+
+    fn glance(&self) -> u64 {
+        self.lane.line(self.call).glance()
+    }
+
+    /// Waits for the outcome.
+    pub(super) fn wait(self) -> Result<Response> {
+        let (shared, lane) = (self.shared.clone(), self.lane.clone());
+        let mut waiter = Waiter::new(&shared, &lane, self.call);
+        loop {
+            let roused = waiter.wait(self.deadline.0);
+            let word = match self.lane.line(self.call).look() {
+                Ok(word) if word.generation() == self.generation => word,
+                Ok(_) => return self.damaged("a call's generation moved by itself"),
+                Err(illegal) => return self.damaged(&illegal.to_string()),
+            };
+            match word.state() {
+                State::Queued | State::Running => {}
+                _ => {
+                    drop(waiter);
+                    return self.settled(word);
+                }
+            }
+            if self.deadline.0.is_some_and(|deadline| clock::monotonic_ns() >= deadline) {
+                drop(waiter);
+                return self.give_up(|started| Kind::Deadline { started });
+            }
+            if let Some(ended) = self.look_around(word, roused) {
+                drop(waiter);
+                return self.end(ended);
+            }
+        }
+    }
+
+    /// Ends the call as the canceller: whoever wins the swap delivers.
+    fn give_up(self, kind: impl FnOnce(bool) -> Kind) -> Result<Response> {
+        match self.lane.line(self.call).cancel(self.generation) {
+            Ok(Cancel::NeverStarted) => {
+                self.withdrawn();
+                Err(kind(false).into())
+            }
+            Ok(Cancel::Abandoned(_)) => {
+                self.abandoned();
+                Err(kind(true).into())
+            }
+            Ok(Cancel::TooLate(word)) if word.generation() == self.generation => self.settled(word),
+            Ok(Cancel::TooLate(_)) => self.damaged("a call's generation moved by itself"),
+            Err(illegal) => self.damaged(&illegal.to_string()),
+        }
+    }
+
+    /// The word left QUEUED and RUNNING: what that means.
+    fn settled(self, word: Word) -> Result<Response> {
+        match (word.state(), word.life()) {
+            (State::Done, Some(life)) => outcome::take(self.shared.clone(), self.lane.clone(), self.call, word, life)
+                .unwrap_or_else(|why| self.damaged(why)),
+            (State::Lost, life) => {
+                let kind = self.loss(word.reason(), life);
+                match self.lane.release(self.call, word) {
+                    Ok(()) => Err(kind.into()),
+                    Err(illegal) => self.damaged(&illegal.to_string()),
+                }
+            }
+            // Nobody but us abandons or frees our calls.
+            _ => self.damaged("a call was given up that its caller did not give up"),
+        }
+    }
+
+    fn loss(&self, reason: Option<Reason>, life: Option<Life>) -> Kind {
+        use crate::error::Absence;
+        let cause = || life.and_then(|life| self.shared.registry.death(life)).map_or(Cause::Unknown, |d| d.cause);
+        match reason {
+            Some(Reason::NotBegun) => Kind::WorkerDied { cause: cause(), started: false },
+            Some(Reason::Begun) | None => Kind::WorkerDied { cause: cause(), started: true },
+            Some(Reason::Degraded) => Kind::NoWorkers { reason: Absence::Degraded },
+            Some(Reason::NoWorkers) => Kind::NoWorkers { reason: Absence::NoWorkers },
+            Some(Reason::ShuttingDown) => Kind::ShuttingDown,
+        }
+    }
+
+    /// Whether anything but the word says that no result will come.
+    fn look_around(&self, word: Word, roused: Roused) -> Option<Ended> {
+        if self.shared.registry.lane(self.lane.index) != LaneState::Open(self.lane.serial)
+            && !self.shared.arbiter.is_dead()
+        {
+            return Some(Ended::Damaged("another process found the lane damaged"));
+        }
+        if let (State::Running, Some(life)) = (word.state(), word.life())
+            && self.is_dying(life)
+        {
+            return Some(Ended::WorkerDying(life));
+        }
+        // A system call: only when there was time for one.
+        if roused == Roused::Slice && self.shared.arbiter.is_dead() {
+            return Some(Ended::ArbiterDied);
+        }
+        None
+    }
+
+    /// Whether the arbiter knows that this life is dying, or its death mark is set. A hint: other threads of it may
+    /// run on for a moment, and a result that it published wins.
+    fn is_dying(&self, life: Life) -> bool {
+        let registry = &self.shared.registry;
+        registry.death(life).is_some()
+            || registry.slot_of(life).is_none_or(|(state, ..)| state == SlotState::Dying)
+    }
+
+    fn end(self, ended: Ended) -> Result<Response> {
+        match ended {
+            Ended::Damaged(why) => self.damaged(why),
+            Ended::ArbiterDied => self.give_up(|started| Kind::ArbiterDied { started }),
+            Ended::WorkerDying(life) => {
+                let death = self.shared.registry.death(life);
+                let cause = death.map_or(Cause::Unknown, |death| death.cause);
+                self.give_up(|started| Kind::WorkerDied { cause, started })
+            }
+        }
+    }
+
+    /// The call is idle again and never ran.
+    fn withdrawn(&self) {
+        self.lane.requests.state(self.call, OwnRecord::Cancelled(self.generation), Deadline(None));
+        self.lane.put_back(self.call, self.generation.next());
+    }
+
+    /// The caller has its answer, the worker still has the call.
+    fn abandoned(&self) {
+        self.lane.requests.state(self.call, OwnRecord::Cancelled(self.generation), Deadline(None));
+        self.lane.line(self.call).bell.ring(&Kernel);
+        self.lane.abandon(self.call);
+    }
+
+    /// Shared memory says what no correct process writes. This call ends, and its line is used no more; the lane is
+    /// replaced.
+    fn damaged(self, why: &str) -> Result<Response> {
+        self.lane.requests.state(self.call, OwnRecord::Cancelled(self.generation), Deadline(None));
+        self.shared.renew(&self.lane, why);
+        Err(Kind::Protocol(why.to_owned().into()).into())
+    }
+}

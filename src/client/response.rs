@@ -1,0 +1,117 @@
+//! The result of a call, and the hold on the worker's memory that it lies in.
+
+use super::connection::Shared;
+use super::lane::Lane;
+use crate::error::{Error, Result};
+use crate::limits::INLINE_LEN;
+use crate::ring::{Life, Word};
+use crate::shm::{Owner, Pinned};
+use crate::wire::{Decode, Kind, Outcome, Reference, Resolve, ResponseRef, Value, ValueRef, WireError};
+use std::sync::Arc;
+
+/// What a call returned. Large bytes are read where the worker put them.
+///
+/// It holds one of its client's 64 calls and the worker's memory until it is dropped;
+/// [`into_owned`](Response::into_owned) copies and lets go.
+pub struct Response {
+    shared: Arc<Shared>,
+    lane: Arc<Lane>,
+    call: usize,
+    word: Word,
+    life: Life,
+    content: Content,
+    pinned: Pinned,
+}
+
+/// The private copy of a result's TLV body.
+pub(super) enum Content {
+    Inline { len: usize, bytes: [u8; INLINE_LEN] },
+    Owned(Vec<u8>),
+}
+
+impl Response {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lane: Arc<Lane>,
+        call: usize,
+        word: Word,
+        life: Life,
+        content: Content,
+    ) -> Response {
+        Response { shared, lane, call, word, life, content, pinned: Pinned::default() }
+    }
+
+    /// The result as a value that borrows from this response.
+    pub fn value(&self) -> Result<ValueRef<'_>> {
+        match ResponseRef::decode(Kind::Response, self.body(), self)? {
+            Outcome::Result(value) => Ok(value),
+            _ => Err(Error::bad_request("not a result")),
+        }
+    }
+
+    /// The result as a type of one's own: `i64`, `&str`, `&[u8]`, a tuple, a map, a serde type …
+    ///
+    /// # Errors
+    /// `Value` if it is something else.
+    pub fn parse<'a, T: Decode<'a>>(&'a self) -> Result<T> {
+        T::decode(self.value()?)
+    }
+
+    /// The result's bytes, in the worker's memory if it put them there.
+    ///
+    /// # Errors
+    /// `Value` if the result is not bytes.
+    pub fn as_bytes(&self) -> Result<&[u8]> {
+        self.parse()
+    }
+
+    /// A copy of the whole result; lets go of the call and of the worker's memory.
+    pub fn into_owned(self) -> Result<Value> {
+        Ok(self.value()?.to_owned()?)
+    }
+
+    /// The incarnation of the worker that ran the call.
+    pub fn life(&self) -> u16 {
+        self.life.get()
+    }
+
+    /// Whether the body can be decoded.
+    pub(super) fn check(&self) -> Result<()> {
+        self.value().map(drop)
+    }
+
+    pub(super) fn body(&self) -> &[u8] {
+        match &self.content {
+            Content::Inline { len, bytes } => &bytes[..*len],
+            Content::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl Resolve for Response {
+    fn resolve(&self, reference: Reference) -> std::result::Result<&[u8], WireError> {
+        let bad = WireError::BadReference { region: reference.region };
+        let owner = Owner::Life(self.life.get());
+        let region =
+            self.shared.foreign.get(&self.shared.registry, reference.region, owner, &self.shared.arbiter);
+        let region = region.map_err(|_| bad)?;
+        self.pinned.keep(region).lend(reference.offset, reference.len).ok_or(bad)
+    }
+}
+
+impl Drop for Response {
+    fn drop(&mut self) {
+        if !self.shared.is_original() {
+            return;
+        }
+        if let Err(illegal) = self.lane.release(self.call, self.word) {
+            self.shared.renew(&self.lane, &illegal.to_string());
+        }
+    }
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response").field("life", &self.life).field("value", &self.value()).finish()
+    }
+}

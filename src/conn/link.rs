@@ -1,0 +1,87 @@
+//! The blocking side of a connection: one question, one answer.
+
+use super::{Message, Received, Stream};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::sys::{clock, poll};
+use crate::wire::Kind;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// A blocking framed connection. For one thread at a time.
+#[derive(Debug)]
+pub struct Link {
+    stream: Stream,
+    last: u64,
+}
+
+impl Link {
+    /// Over a connected, blocking stream socket.
+    pub fn new(fd: OwnedFd) -> Link {
+        Link { stream: Stream::new(fd), last: 0 }
+    }
+
+    /// The socket.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.fd()
+    }
+
+    /// Sends a message. Blocks while the peer does not read.
+    pub fn send(&mut self, message: Message) -> Result<()> {
+        self.stream.queue(message)?;
+        self.stream.flush().map(drop)
+    }
+
+    /// The next message; `None` when the peer has closed.
+    ///
+    /// # Errors
+    /// `Os{ETIMEDOUT}` when `timeout` passes first.
+    pub fn receive(&mut self, timeout: Option<Duration>) -> Result<Option<Message>> {
+        let until = timeout.map(|t| clock::monotonic_ns() + t.as_nanos() as u64);
+        loop {
+            if let Some(message) = self.stream.next()? {
+                return Ok(Some(message));
+            }
+            if let Some(until) = until {
+                let left = Duration::from_nanos(until.saturating_sub(clock::monotonic_ns()));
+                if !poll::readable(self.stream.fd(), Some(left))?.ready {
+                    return Err(Error::os("recvmsg", TIMED_OUT));
+                }
+            }
+            if self.stream.read()? == Received::End {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Sends a question and returns its answer. A refusal comes back as the error that it carries.
+    ///
+    /// # Errors
+    /// `ArbiterDied` when the connection ends instead.
+    pub fn ask(&mut self, mut question: Message, answer: Kind, timeout: Option<Duration>) -> Result<Message> {
+        self.last += 1;
+        question.id = self.last;
+        self.send(question).map_err(ended)?;
+        loop {
+            let Some(message) = self.receive(timeout).map_err(ended)? else {
+                return Err(Error::new(ErrorKind::ArbiterDied { started: false }));
+            };
+            // An answer to an older question, whose asker gave up.
+            if message.id < self.last && message.id != 0 {
+                continue;
+            }
+            return message.expect(answer);
+        }
+    }
+}
+
+/// A connection that broke is the end of the process at its other side.
+fn ended(error: Error) -> Error {
+    match crate::sys::errno_of(&error) {
+        Some(BROKEN_PIPE | RESET) => Error::new(ErrorKind::ArbiterDied { started: false }),
+        _ => error,
+    }
+}
+
+const TIMED_OUT: i32 = libc::ETIMEDOUT;
+const BROKEN_PIPE: i32 = libc::EPIPE;
+const RESET: i32 = libc::ECONNRESET;

@@ -1,0 +1,150 @@
+//! One control-plane message: kind, number, named fields, descriptors.
+
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::wire::{Kind, Value};
+use std::os::fd::OwnedFd;
+
+/// A message, being made or as it came.
+#[derive(Debug)]
+pub struct Message {
+    /// What it is.
+    pub kind: Kind,
+    /// Ties an answer to its question.
+    pub id: u64,
+    fields: Vec<(String, Value)>,
+    /// Descriptors that travel with it, in the order that its kind gives.
+    pub fds: Vec<OwnedFd>,
+}
+
+impl Message {
+    /// An empty one.
+    pub fn new(kind: Kind) -> Message {
+        Message { kind, id: 0, fields: Vec::new(), fds: Vec::new() }
+    }
+
+    /// A refusal that says why.
+    pub fn refused(why: &Error) -> Message {
+        Message::new(Kind::Refused).with("code", why.code() as u32).with("why", why.to_string())
+    }
+
+    /// With one more field.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Message {
+        self.fields.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With one more descriptor.
+    #[must_use]
+    pub fn with_fd(mut self, fd: OwnedFd) -> Message {
+        self.fds.push(fd);
+        self
+    }
+
+    /// As an answer to a message of this number.
+    #[must_use]
+    pub fn answering(mut self, id: u64) -> Message {
+        self.id = id;
+        self
+    }
+
+    /// A field; `None` if it is not there.
+    pub fn field(&self, name: &str) -> Option<&Value> {
+        self.fields.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v)
+    }
+
+    /// A field that must be a whole number in this type's range.
+    pub fn int<T: TryFrom<i64>>(&self, name: &str) -> Result<T> {
+        match self.field(name) {
+            Some(Value::Int(n)) => T::try_from(*n).map_err(|_| self.wrong(name, &format!("{n} is out of range"))),
+            _ => Err(self.wrong(name, "a whole number is missing")),
+        }
+    }
+
+    /// A 64-bit pattern; travels as a signed number.
+    pub fn bits(&self, name: &str) -> Result<u64> {
+        self.int::<i64>(name).map(|n| n as u64)
+    }
+
+    /// A field that must be a string.
+    pub fn str(&self, name: &str) -> Result<&str> {
+        match self.field(name) {
+            Some(Value::Str(s)) => Ok(s),
+            _ => Err(self.wrong(name, "a string is missing")),
+        }
+    }
+
+    /// A field that must be a list of strings.
+    pub fn strings(&self, name: &str) -> Result<Vec<String>> {
+        let Some(Value::List(items)) = self.field(name) else {
+            return Err(self.wrong(name, "a list is missing"));
+        };
+        items
+            .iter()
+            .map(|item| match item {
+                Value::Str(s) => Ok(s.clone()),
+                _ => Err(self.wrong(name, "an element is not a string")),
+            })
+            .collect()
+    }
+
+    /// Takes the descriptors, which must be this many.
+    pub fn take_fds<const N: usize>(&mut self) -> Result<[OwnedFd; N]> {
+        let found = self.fds.len();
+        std::mem::take(&mut self.fds)
+            .try_into()
+            .map_err(|_| self.wrong("descriptors", &format!("expected {N}, got {found}")))
+    }
+
+    /// This message if it is of the kind that was waited for; a refusal as the error that it carries.
+    pub fn expect(self, kind: Kind) -> Result<Message> {
+        if self.kind == kind {
+            return Ok(self);
+        }
+        if self.kind == Kind::Refused {
+            let why = self.str("why").unwrap_or("no reason given").to_owned();
+            let kind = match self.int::<u32>("code") {
+                Ok(5) => ErrorKind::Overloaded {
+                    bound: crate::error::Bound::Bytes,
+                    limit: crate::limits::CLIENT_QUOTA as u64,
+                },
+                Ok(6) => ErrorKind::NoWorkers { reason: crate::error::Absence::Degraded },
+                Ok(7) => ErrorKind::BadRequest(why.clone().into()),
+                Ok(10) => ErrorKind::ShuttingDown,
+                Ok(101) => ErrorKind::Incompatible(why.clone().into()),
+                Ok(104) => ErrorKind::Config(why.clone().into()),
+                _ => ErrorKind::Start(why.clone().into()),
+            };
+            return Err(Error::new(kind));
+        }
+        Err(Error::new(ErrorKind::Frame(
+            format!("a message {:?} came where {kind:?} was waited for", self.kind).into(),
+        )))
+    }
+
+    pub(super) fn into_parts(self) -> (Kind, u64, Value, Vec<OwnedFd>) {
+        let mut fields = self.fields;
+        if !self.fds.is_empty() {
+            fields.push((FDS.to_owned(), Value::Int(self.fds.len() as i64)));
+        }
+        (self.kind, self.id, Value::Dict(fields), self.fds)
+    }
+
+    pub(super) fn from_parts(kind: Kind, id: u64, fields: Vec<(String, Value)>) -> Message {
+        Message { kind, id, fields, fds: Vec::new() }
+    }
+
+    /// How many descriptors the frame said it brings.
+    pub(super) fn fds_announced(&self) -> Result<usize> {
+        match self.field(FDS) {
+            None => Ok(0),
+            Some(_) => self.int::<u8>(FDS).map(usize::from),
+        }
+    }
+
+    fn wrong(&self, name: &str, why: &str) -> Error {
+        Error::new(ErrorKind::Frame(format!("message {:?}: field {name:?}: {why}", self.kind).into()))
+    }
+}
+
+const FDS: &str = "fds";

@@ -1,0 +1,164 @@
+//! The non-blocking side of a connection: frames in, frames out, a bound on what waits.
+
+use super::Message;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::limits::{HEADER_LEN, MAX_CONTROL_PAYLOAD, MAX_FRAME_FDS};
+use crate::sys::socket;
+use crate::wire::{self, Encode, Encoder, FrameDecoder, Header, NoReferences};
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Bytes; there may be more.
+    Some,
+    /// Nothing for now.
+    WouldBlock,
+    /// The peer closed.
+    End,
+}
+
+/// A framed socket. Blocks or not as the descriptor does.
+#[derive(Debug)]
+pub struct Stream {
+    fd: OwnedFd,
+    decoder: FrameDecoder,
+    /// Received and not yet given to the decoder, from `taken` on.
+    bytes: Vec<u8>,
+    taken: usize,
+    fds: VecDeque<OwnedFd>,
+    out: VecDeque<Outgoing>,
+    out_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+    fds: Vec<OwnedFd>,
+}
+
+/// Bytes that may wait to be sent to one peer before it counts as stuck.
+const MAX_OUT: usize = 4 * MAX_CONTROL_PAYLOAD;
+/// Descriptors that may wait for their frame.
+const MAX_FDS_WAITING: usize = 4 * MAX_FRAME_FDS;
+
+impl Stream {
+    /// Over a connected stream socket.
+    pub fn new(fd: OwnedFd) -> Stream {
+        Stream {
+            fd,
+            decoder: FrameDecoder::new(MAX_CONTROL_PAYLOAD, true),
+            bytes: Vec::new(),
+            taken: 0,
+            fds: VecDeque::new(),
+            out: VecDeque::new(),
+            out_bytes: 0,
+        }
+    }
+
+    /// The socket.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Reads once.
+    ///
+    /// # Errors
+    /// `Frame` when descriptors were cut off (this process is at its limit) or too many came.
+    pub fn read(&mut self) -> Result<Received> {
+        let mut buffer = [0; 16 * 1024];
+        let Some(received) = socket::recv(self.fd.as_fd(), &mut buffer)? else {
+            return Ok(Received::WouldBlock);
+        };
+        self.fds.extend(received.fds);
+        if received.truncated || self.fds.len() > MAX_FDS_WAITING {
+            self.fds.clear();
+            return Err(Error::new(ErrorKind::Frame(
+                "descriptors that came with a message were dropped: no more can be opened here".into(),
+            )));
+        }
+        if received.bytes == 0 {
+            return Ok(Received::End);
+        }
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        self.bytes.extend_from_slice(&buffer[..received.bytes]);
+        Ok(Received::Some)
+    }
+
+    /// The next whole message among what was read.
+    pub fn next(&mut self) -> Result<Option<Message>> {
+        let frame = loop {
+            if let Some(frame) = self.decoder.next()? {
+                break frame;
+            }
+            match self.decoder.feed(&self.bytes[self.taken..]) {
+                0 => return Ok(None),
+                n => self.taken += n,
+            }
+        };
+        let fields = if frame.body.is_empty() {
+            Vec::new()
+        } else {
+            wire::decode(&frame.body, &NoReferences)?
+                .to_owned()?
+                .into_dict()
+                .map_err(|_| Error::new(ErrorKind::Frame("a message body is not a dict".into())))?
+        };
+        let mut message = Message::from_parts(frame.header.kind, frame.header.id, fields);
+        let announced = message.fds_announced()?;
+        if announced > MAX_FRAME_FDS || announced > self.fds.len() {
+            return Err(Error::new(ErrorKind::Frame(
+                format!("a message announces {announced} descriptors and {} came", self.fds.len()).into(),
+            )));
+        }
+        message.fds = self.fds.drain(..announced).collect();
+        Ok(Some(message))
+    }
+
+    /// Puts a message into the queue; [`flush`](Stream::flush) sends it.
+    ///
+    /// # Errors
+    /// `Frame` when the peer does not read: its queue is full.
+    pub fn queue(&mut self, message: Message) -> Result<()> {
+        let (kind, id, fields, fds) = message.into_parts();
+        let mut body = Vec::new();
+        let mut e = Encoder::to_vec(&mut body);
+        fields.encode(&mut e)?;
+        drop(e);
+        let header = Header { kind, len: body.len() as u32, id };
+        let mut bytes = Vec::with_capacity(HEADER_LEN + body.len());
+        bytes.extend_from_slice(&header.encode());
+        bytes.extend_from_slice(&body);
+        if body.len() > MAX_CONTROL_PAYLOAD || self.out_bytes + bytes.len() > MAX_OUT {
+            return Err(Error::new(ErrorKind::Frame(
+                format!("a peer does not read: {} bytes wait for it", self.out_bytes).into(),
+            )));
+        }
+        self.out_bytes += bytes.len();
+        self.out.push_back(Outgoing { bytes, sent: 0, fds });
+        Ok(())
+    }
+
+    /// Sends what can be sent; `true` when nothing waits.
+    pub fn flush(&mut self) -> Result<bool> {
+        while let Some(front) = self.out.front_mut() {
+            // Descriptors go with the first byte of their frame, and with no other's: one frame a call.
+            let fds: Vec<BorrowedFd<'_>> = front.fds.iter().map(|fd| fd.as_fd()).collect();
+            let Some(n) = socket::send(self.fd.as_fd(), &[IoSlice::new(&front.bytes[front.sent..])], &fds)? else {
+                return Ok(false);
+            };
+            drop(fds);
+            front.fds.clear();
+            front.sent += n;
+            self.out_bytes -= n;
+            if front.sent == front.bytes.len() {
+                self.out.pop_front();
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,151 @@
+//! Who there is: the slots of a pool and every life that was started and not yet reaped.
+//!
+//! A list of lives beside a list of slots, since lives of one slot overlap. Both are short (64 slots, at most four
+//! lives each), so everything here is a linear search.
+
+use super::incarnation::Phase;
+use super::{Incarnation, Life, SlotIndex, SlotState};
+use crate::limits::MAX_WORKERS;
+
+/// A place for one worker.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// Its latest life, while that exists.
+    pub(super) life: Option<Life>,
+    /// While it is vacant: not to be filled before this.
+    pub(super) vacant_until: u64,
+    /// Early deaths in a row.
+    pub(super) streak: u32,
+    /// Whether its latest start came to nothing.
+    pub(super) start_failed: bool,
+}
+
+impl Slot {
+    /// Its latest life, while that exists. It may be dying already, with nobody after it yet.
+    pub fn life(&self) -> Option<Life> {
+        self.life
+    }
+}
+
+/// Slots and lives.
+#[derive(Clone, Debug)]
+pub(super) struct Roster {
+    slots: Vec<Slot>,
+    lives: Vec<Incarnation>,
+    next: Life,
+}
+
+impl Roster {
+    pub(super) fn new(workers: usize, first: Life, now: u64) -> Roster {
+        let slot = Slot { life: None, vacant_until: now, streak: 0, start_failed: false };
+        Roster { slots: vec![slot; workers], lives: Vec::new(), next: first }
+    }
+
+    /// A new life for this slot, under the next number that nobody has.
+    pub(super) fn enter(&mut self, slot: SlotIndex, boot_until: u64) -> Life {
+        let mut life = self.next;
+        while self.life(life).is_some() {
+            life = life.next();
+        }
+        self.next = life.next();
+        self.lives.push(Incarnation {
+            life,
+            slot,
+            phase: Phase::Booting { until: boot_until },
+            born: false,
+            ready_at: None,
+            doom: None,
+        });
+        self.slot_mut(slot).life = Some(life);
+        life
+    }
+
+    /// Forgets a life.
+    pub(super) fn leave(&mut self, life: Life) -> Option<Incarnation> {
+        let at = self.lives.iter().position(|i| i.life == life)?;
+        let gone = self.lives.remove(at);
+        let slot = self.slot_mut(gone.slot);
+        if slot.life == Some(life) {
+            slot.life = None;
+        }
+        Some(gone)
+    }
+
+    pub(super) fn life_mut(&mut self, life: Life) -> Option<&mut Incarnation> {
+        self.lives.iter_mut().find(|i| i.life == life)
+    }
+
+    pub(super) fn slot_mut(&mut self, slot: SlotIndex) -> &mut Slot {
+        &mut self.slots[slot.index()]
+    }
+
+    pub(super) fn life(&self, life: Life) -> Option<&Incarnation> {
+        self.lives.iter().find(|i| i.life == life)
+    }
+
+    pub(super) fn lives(&self) -> &[Incarnation] {
+        &self.lives
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    pub(super) fn slot(&self, slot: SlotIndex) -> &Slot {
+        &self.slots[slot.index()]
+    }
+
+    /// How many lives take calls.
+    pub(super) fn ready(&self) -> usize {
+        self.lives.iter().filter(|i| i.state() == SlotState::Ready).count()
+    }
+
+    /// The vacant slot that has waited longest, of those that may be filled at all.
+    pub(super) fn next_vacancy(&self) -> Option<(SlotIndex, u64)> {
+        self.occupancies()
+            .zip(&self.slots)
+            .filter(|((_, it), _)| it.is_open())
+            .map(|((index, _), slot)| (index, slot.vacant_until))
+            .min_by_key(|&(_, until)| until)
+    }
+
+    /// Whether no slot has hope: its starts come to nothing time and again, or too many of its former lives hang.
+    pub(super) fn is_stranded(&self) -> bool {
+        self.occupancies().zip(&self.slots).all(|((_, it), slot)| {
+            let hopeless = slot.start_failed && slot.streak >= HOPELESS;
+            hopeless || !it.filled && !it.is_open()
+        })
+    }
+
+    /// Who is in each slot, in one pass over the lives.
+    fn occupancies(&self) -> impl Iterator<Item = (SlotIndex, Occupancy)> + use<> {
+        let mut all = [Occupancy::default(); MAX_WORKERS];
+        for i in &self.lives {
+            let it = &mut all[i.slot.index()];
+            if i.is_serving() { it.filled = true } else { it.predecessors += 1 }
+        }
+        all.into_iter().take(self.slots.len()).enumerate().map(|(n, it)| (SlotIndex::new(n), it))
+    }
+}
+
+/// Who is in a slot.
+#[derive(Clone, Copy, Default)]
+struct Occupancy {
+    /// A life that takes calls, or will.
+    filled: bool,
+    /// Lives on their way out.
+    predecessors: usize,
+}
+
+impl Occupancy {
+    /// Vacant, and not too many of its former lives are still dying.
+    fn is_open(self) -> bool {
+        !self.filled && self.predecessors < PREDECESSORS_MAX
+    }
+}
+
+/// Lives of one slot that may be dying while the next one is started. Each holds its memory until the kernel is
+/// done with it, and processes that hang in the kernel must not pile up.
+const PREDECESSORS_MAX: usize = 3;
+/// Early deaths in a row, the last of them before it was ready, after which a slot is not counted on.
+pub(super) const HOPELESS: u32 = 2;

@@ -1,0 +1,106 @@
+//! The arena of a region: which of its bytes are in which block. Its state is in the writer's private memory, so
+//! no peer can damage it, and a region can be thrown away whole.
+//!
+//! The allocator is `offset-allocator` (two-level bins, constant time, after Aaltonen's), in units of 64 bytes.
+
+use crate::limits::BLOCK_ALIGN;
+use offset_allocator::{Allocation, Allocator};
+
+/// A block: a range of a region that one owner holds. Returned to its arena with [`Arena::free`].
+pub struct Block {
+    /// Where it starts in the region; 64-byte aligned, page-aligned from 64 KiB.
+    pub offset: u64,
+    /// How many bytes were asked for.
+    pub len: u64,
+    allocation: Allocation,
+}
+
+/// The free and taken blocks of one region.
+pub struct Arena {
+    allocator: Allocator,
+    base: u64,
+    taken: usize,
+}
+
+const PAGE: u64 = 4096;
+/// From this size on a block starts at a page.
+const PAGE_ALIGN_FROM: u64 = 64 * 1024;
+/// Most blocks of one arena; bounds the private memory for its bookkeeping.
+const MAX_BLOCKS: u32 = 64 * 1024;
+
+impl Arena {
+    /// Of the bytes from `base` (64-byte aligned) to `end`.
+    pub fn new(base: u64, end: u64) -> Arena {
+        debug_assert!(base.is_multiple_of(BLOCK_ALIGN as u64) && base < end);
+        let units = (end - base) / BLOCK_ALIGN as u64;
+        let blocks = (units.clamp(16, MAX_BLOCKS as u64)) as u32;
+        Arena { allocator: Allocator::with_max_allocs(units as u32, blocks), base, taken: 0 }
+    }
+
+    /// A block of `len` bytes, at least one unit; `None` when there is no room.
+    pub fn allocate(&mut self, len: u64) -> Option<Block> {
+        let align = if len >= PAGE_ALIGN_FROM { PAGE } else { BLOCK_ALIGN as u64 };
+        let padded = len.max(1).checked_add(align - BLOCK_ALIGN as u64)?.checked_next_multiple_of(BLOCK_ALIGN as u64)?;
+        let units = u32::try_from(padded / BLOCK_ALIGN as u64).ok()?;
+        let allocation = self.allocator.allocate(units)?;
+        let start = self.base + allocation.offset as u64 * BLOCK_ALIGN as u64;
+        self.taken += 1;
+        Some(Block { offset: start.next_multiple_of(align), len, allocation })
+    }
+
+    /// Takes a block back.
+    pub fn free(&mut self, block: Block) {
+        self.taken -= 1;
+        self.allocator.free(block.allocation);
+    }
+
+    /// Whether no block is out.
+    pub fn is_unused(&self) -> bool {
+        self.taken == 0
+    }
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Block({} + {})", self.offset, self.len)
+    }
+}
+
+impl std::fmt::Debug for Arena {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arena").field("base", &self.base).field("taken", &self.taken).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_aligned_apart_and_come_back() {
+        let mut arena = Arena::new(33_280, 1 << 20);
+        let mut blocks = Vec::new();
+        for len in [0, 1, 63, 64, 65, 1000, 65_535, 65_536, 100_000] {
+            let block = arena.allocate(len).unwrap();
+            assert!(block.offset.is_multiple_of(if len >= 65_536 { 4096 } else { 64 }));
+            assert!(block.offset >= 33_280 && block.offset + len <= 1 << 20);
+            for other in &blocks {
+                let other: &Block = other;
+                assert!(block.offset + len.max(1) <= other.offset || other.offset + other.len.max(1) <= block.offset);
+            }
+            blocks.push(block);
+        }
+        blocks.drain(..).for_each(|b| arena.free(b));
+        assert!(arena.is_unused());
+        assert!(arena.allocate((1 << 20) - 33_280 - 4096).is_some(), "everything came back");
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_are_refused() {
+        let mut arena = Arena::new(0, 4096);
+        assert!(arena.allocate(4097).is_none());
+        assert!(arena.allocate(u64::MAX).is_none());
+        assert!(arena.allocate(u64::MAX - 63).is_none());
+        assert!(arena.allocate(1 << 38).is_none());
+    }
+}

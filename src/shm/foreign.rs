@@ -1,0 +1,72 @@
+//! Regions of others: mapped when a reference into one is first met, dropped when the table says they are gone.
+
+use super::region::Region;
+use super::registry::{Owner, RegionEntry, RegionId, Registry};
+use crate::error::{Error, Kind, Result};
+use crate::limits::MAX_REGIONS;
+use arc_swap::ArcSwapOption;
+use std::sync::Arc;
+
+/// How a region that another process registered is fetched. Blocks until the arbiter answered.
+pub trait Fetch {
+    /// Fetches, checks and maps it.
+    fn fetch(&self, entry: RegionEntry) -> Result<Region>;
+}
+
+/// A mapped region of another process.
+#[derive(Debug)]
+struct Mapped {
+    id: RegionId,
+    region: Arc<Region>,
+}
+
+/// The mapped regions of others, by their place in the registry's table. Looked up without a lock.
+#[derive(Debug)]
+pub struct Foreign {
+    places: Box<[ArcSwapOption<Mapped>]>,
+}
+
+impl Foreign {
+    /// None yet.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Foreign {
+        Foreign { places: (0..MAX_REGIONS).map(|_| ArcSwapOption::empty()).collect() }
+    }
+
+    /// Runs `f` on the region at a place if it is `owner`'s, fetching it first if need be.
+    ///
+    /// # Errors
+    /// `Protocol` if nothing of that owner is registered there; what `fetch` says.
+    #[inline]
+    pub fn get(&self, registry: &Registry, index: u16, owner: Owner, fetch: &impl Fetch) -> Result<Arc<Region>> {
+        let entry = registry.region(index).filter(|entry| entry.owner == owner).ok_or_else(|| {
+            Error::new(Kind::Protocol(format!("region {index} is not one of {owner:?}").into()))
+        })?;
+        let place = &self.places[index as usize];
+        if let Some(mapped) = &*place.load()
+            && mapped.id == entry.id
+        {
+            return Ok(mapped.region.clone());
+        }
+        let region = Arc::new(fetch.fetch(entry)?);
+        place.store(Some(Arc::new(Mapped { id: entry.id, region: region.clone() })));
+        Ok(region)
+    }
+
+    /// Adds a region that came another way (a lane's requests).
+    pub fn insert(&self, id: RegionId, region: Arc<Region>) {
+        if let Some(place) = self.places.get(id.index as usize) {
+            place.store(Some(Arc::new(Mapped { id, region })));
+        }
+    }
+
+    /// Unmaps what the table no longer lists; what is still lent stays mapped until it is dropped.
+    pub fn sweep(&self, registry: &Registry) {
+        for (index, place) in self.places.iter().enumerate() {
+            let gone = place.load().as_ref().is_some_and(|m| registry.region(index as u16).map(|e| e.id) != Some(m.id));
+            if gone {
+                place.store(None);
+            }
+        }
+    }
+}

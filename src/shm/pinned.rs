@@ -1,0 +1,26 @@
+//! Regions kept mapped while slices of them are lent: append-only, so that a slice may live as long as the keeper.
+
+use super::region::Region;
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+/// Keeps regions. The first costs no allocation.
+#[derive(Debug, Default)]
+pub struct Pinned {
+    first: OnceCell<Arc<Region>>,
+    rest: OnceCell<Box<Pinned>>,
+}
+
+impl Pinned {
+    /// Keeps a region for as long as this lives.
+    pub fn keep(&self, region: Arc<Region>) -> &Region {
+        let mut at = self;
+        loop {
+            let kept = at.first.get_or_init(|| region.clone());
+            if Arc::ptr_eq(kept, &region) {
+                return kept;
+            }
+            at = at.rest.get_or_init(Box::default);
+        }
+    }
+}

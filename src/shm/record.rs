@@ -1,0 +1,124 @@
+//! A record of 512 bytes: frame header, fixed fields, inline body. Requests and results have the same shape.
+//!
+//! ```text
+//! 0    frame header, 16 bytes, verbatim
+//! 16   two words of the owner's own      (request: own record, deadline; result: lane serial, call key)
+//! 32   body: length 32 | region 16 | in a block 16      40  offset of the block
+//! 48   flags                                            56  spare
+//! 64   448 bytes of TLV body
+//! ```
+//!
+//! All of it is atomics, read once each into a private copy that is then validated: what a peer does to the record
+//! meanwhile changes nothing.
+
+use super::region::Shared;
+use crate::limits::{HEADER_LEN, INLINE_LEN, RECORD_LEN};
+use crate::primitive::{AtomicU64, Ordering};
+
+/// One record in a region.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Record {
+    header: [AtomicU64; 2],
+    /// Two words whose meaning the region gives.
+    pub own: [AtomicU64; 2],
+    body: [AtomicU64; 2],
+    flags: AtomicU64,
+    _spare: AtomicU64,
+    inline: [AtomicU64; INLINE_LEN / 8],
+}
+
+const _: () = assert!(size_of::<Record>() == RECORD_LEN && align_of::<Record>() == 64);
+
+// SAFETY: `#[repr(C)]` of atomics only.
+unsafe impl Shared for Record {}
+
+/// Where a record's body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// In the record, this many bytes.
+    Inline(usize),
+    /// In a block.
+    Block {
+        /// Number of the region.
+        region: u16,
+        /// Where in it.
+        offset: u64,
+        /// How many bytes.
+        len: usize,
+    },
+}
+
+const IN_A_BLOCK: u64 = 1;
+
+impl Record {
+    /// Writes everything but the owner's words. The record is not published yet.
+    #[inline]
+    pub fn write(&self, header: [u8; HEADER_LEN], body: Body, flags: u64, inline: &[u8]) {
+        for (word, bytes) in self.header.iter().zip(header.chunks_exact(8)) {
+            word.store(le(bytes), Ordering::Relaxed);
+        }
+        let (descriptor, offset) = match body {
+            Body::Inline(len) => ((len as u64) << 32, 0),
+            Body::Block { region, offset, len } => ((len as u64) << 32 | (region as u64) << 16 | IN_A_BLOCK, offset),
+        };
+        self.body[0].store(descriptor, Ordering::Relaxed);
+        self.body[1].store(offset, Ordering::Relaxed);
+        self.flags.store(flags, Ordering::Relaxed);
+        let whole = inline.len() / 8;
+        for (word, bytes) in self.inline.iter().zip(inline.chunks_exact(8)) {
+            word.store(le(bytes), Ordering::Relaxed);
+        }
+        let rest = &inline[whole * 8..];
+        if !rest.is_empty() {
+            self.inline[whole].store(le(rest), Ordering::Relaxed);
+        }
+    }
+
+    /// The frame header, copied.
+    #[inline]
+    pub fn header(&self) -> [u8; HEADER_LEN] {
+        let mut header = [0; HEADER_LEN];
+        for (word, bytes) in self.header.iter().zip(header.chunks_exact_mut(8)) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        header
+    }
+
+    /// Where the body is said to be, copied; `None` if that makes no sense.
+    #[inline]
+    pub fn body(&self) -> Option<Body> {
+        let (descriptor, offset) = (self.body[0].load(Ordering::Relaxed), self.body[1].load(Ordering::Relaxed));
+        let len = (descriptor >> 32) as usize;
+        match descriptor & 0xffff {
+            0 if len <= INLINE_LEN => Some(Body::Inline(len)),
+            IN_A_BLOCK if len <= crate::limits::MAX_MESSAGE => {
+                Some(Body::Block { region: (descriptor >> 16) as u16, offset, len })
+            }
+            _ => None,
+        }
+    }
+
+    /// The flags, copied.
+    pub fn flags(&self) -> u64 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// Copies the first `len` bytes of the inline body (at most all of it).
+    #[inline]
+    pub fn copy_inline<'b>(&self, len: usize, to: &'b mut [u8; INLINE_LEN]) -> &'b [u8] {
+        let len = len.min(INLINE_LEN);
+        for (word, bytes) in self.inline.iter().zip(to.chunks_exact_mut(8)).take(len.div_ceil(8)) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        &to[..len]
+    }
+}
+
+/// Up to eight bytes as a word, so that memory holds them in their order.
+#[inline]
+fn le(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}

@@ -1,0 +1,101 @@
+//! The requests region of a lane: a record a call, and small payload blocks. 64 KiB, written by its client only.
+//!
+//! ```text
+//! 0      header
+//! 512    64 request records of 512 bytes
+//! 33280  small blocks
+//! ```
+//!
+//! Each record carries the client's *own record* of the call: its generation and whether it is queued or cancelled.
+//! That is half of the truth about a call (the other half is the worker's begin and result records): a call runs
+//! only if it says queued with the generation that was claimed, whatever the call word says.
+
+use super::record::Record;
+use super::region::{Region, RegionKind};
+use crate::error::Result;
+use crate::limits::{LANE_CALLS, RECORD_LEN};
+use crate::primitive::Ordering;
+use crate::ring::Generation;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+const RECORDS: usize = 512;
+/// Size of the region.
+pub const LEN: usize = 64 * 1024;
+/// Where its blocks start.
+pub const BLOCKS: usize = RECORDS + LANE_CALLS * RECORD_LEN;
+
+const _: () = assert!(BLOCKS < LEN);
+
+/// What the client says of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnRecord {
+    /// Nothing, or nonsense.
+    None,
+    /// Submitted and wanted, with this generation.
+    Queued(Generation),
+    /// Given up, with this generation.
+    Cancelled(Generation),
+}
+
+/// Monotonic nanoseconds after which a call is not wanted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(pub Option<u64>);
+
+/// The request records of one lane.
+#[derive(Clone, Debug)]
+pub struct Requests(Arc<Region>);
+
+const QUEUED: u64 = 0x51;
+const CANCELLED: u64 = 0xca;
+
+impl Requests {
+    /// A fresh one, written by this process.
+    pub fn create() -> Result<Requests> {
+        Ok(Requests(Arc::new(Region::create(RegionKind::Requests, LEN)?)))
+    }
+
+    /// A client's, to read.
+    pub fn adopt(fd: OwnedFd) -> Result<Requests> {
+        Ok(Requests(Arc::new(Region::adopt(RegionKind::Requests, fd, LEN)?)))
+    }
+
+    /// The region itself.
+    pub fn region(&self) -> &Arc<Region> {
+        &self.0
+    }
+
+    /// A call's record. `call` is below [`LANE_CALLS`].
+    #[inline]
+    pub fn record(&self, call: usize) -> &Record {
+        &self.0.array::<Record>(RECORDS, LANE_CALLS)[call]
+    }
+
+    /// Client: states what it wants of a call, after the rest of the record was written and before it is published.
+    #[inline]
+    pub fn state(&self, call: usize, own: OwnRecord, deadline: Deadline) {
+        let record = self.record(call);
+        record.own[1].store(deadline.0.unwrap_or(0), Ordering::Relaxed);
+        let word = match own {
+            OwnRecord::None => 0,
+            OwnRecord::Queued(g) => (g.0 as u64) << 32 | QUEUED,
+            OwnRecord::Cancelled(g) => (g.0 as u64) << 32 | CANCELLED,
+        };
+        record.own[0].store(word, Ordering::Release);
+    }
+
+    /// What the client says of a call.
+    #[inline]
+    pub fn own(&self, call: usize) -> (OwnRecord, Deadline) {
+        let record = self.record(call);
+        let word = record.own[0].load(Ordering::Acquire);
+        let generation = Generation((word >> 32) as u32);
+        let own = match word & 0xffff_ffff {
+            QUEUED => OwnRecord::Queued(generation),
+            CANCELLED => OwnRecord::Cancelled(generation),
+            _ => OwnRecord::None,
+        };
+        let deadline = record.own[1].load(Ordering::Relaxed);
+        (own, Deadline((deadline != 0).then_some(deadline)))
+    }
+}

@@ -1,0 +1,138 @@
+//! Descriptors as such: how many there may be, how many there are, and letting go of inherited ones.
+
+use super::{last, named, named_io, retry};
+use crate::error::Result;
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::fs;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+const FIRST: u32 = 3; // the one after stderr
+
+/// Closes every descriptor but stdin, stdout, stderr and those in `keep`.
+///
+/// The first thing that a forked child does. Whatever Rust values it inherited that own one of the closed
+/// descriptors must be forgotten, not dropped: the numbers will be used again.
+///
+/// See `close_range(2)`; where that is missing, the entries of `/proc/self/fd` are closed one by one.
+pub fn close_all_except(keep: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+    keep.sort_unstable();
+    for gap in gaps(&keep) {
+        // SAFETY: takes three numbers and touches no memory. That nobody uses the closed numbers again is the
+        // documented duty of the caller, who has just been forked.
+        let answer = unsafe { libc::syscall(libc::SYS_close_range, *gap.start(), *gap.end(), 0u32) };
+        if answer == 0 {
+            continue;
+        }
+        return match Errno::last() {
+            Errno::ENOSYS | Errno::EPERM | Errno::EINVAL => close_listed_except(&keep),
+            _ => Err(last("close_range")),
+        };
+    }
+    Ok(())
+}
+
+/// Raises the soft limit on descriptors to the hard one. Returns the soft limit before and after.
+///
+/// See `getrlimit(2)`. A child that runs foreign code gets the old one back with [`set_nofile_soft`]: programs
+/// that use `select(2)` break beyond 1024.
+pub fn raise_nofile() -> Result<(u64, u64)> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(named("getrlimit"))?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(named("setrlimit"))?;
+    }
+    Ok((soft, soft.max(hard)))
+}
+
+/// Sets the soft limit on descriptors, at most to the hard one. See `setrlimit(2)`.
+pub fn set_nofile_soft(soft: u64) -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(named("getrlimit"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard).map_err(named("setrlimit"))
+}
+
+/// How many descriptors this process has open. Reads `/proc/self/fd`, see `proc(5)`.
+pub fn open_count() -> Result<usize> {
+    Ok(listed()?.len())
+}
+
+/// `/dev/null`, for reading and writing. See `null(4)`.
+pub fn dev_null() -> Result<OwnedFd> {
+    let file = fs::File::options().read(true).write(true).open("/dev/null").map_err(named_io("open"))?;
+    Ok(file.into())
+}
+
+/// Makes `fd` the standard input, in place of what that is now. The copy is not close-on-exec. See `dup2(2)`.
+pub fn replace_stdin(fd: BorrowedFd<'_>) -> Result<()> {
+    retry("dup2", || {
+        // SAFETY: takes two numbers; `fd` is open as it is borrowed, and nothing owns descriptor 0 in Rust.
+        unsafe { libc::dup2(fd.as_raw_fd(), libc::STDIN_FILENO).into() }
+    })
+    .map(drop)
+}
+
+/// The ranges from [`FIRST`] on that hold none of `keep`, which is sorted.
+fn gaps(keep: &[u32]) -> impl Iterator<Item = RangeInclusive<u32>> {
+    let ends = keep.iter().map(|&fd| fd.checked_sub(1)).chain([Some(u32::MAX)]);
+    let starts = [FIRST].into_iter().chain(keep.iter().map(|&fd| FIRST.max(fd + 1)));
+    starts.zip(ends).filter_map(|(start, end)| end.filter(|end| start <= *end).map(|end| start..=end))
+}
+
+fn close_listed_except(keep: &[u32]) -> Result<()> {
+    for fd in listed()? {
+        let number = fd as u32;
+        if number >= FIRST && keep.binary_search(&number).is_err() {
+            // SAFETY: as in `close_all_except`. An error is not acted on: the number is free again in any case.
+            unsafe { libc::close(fd) };
+        }
+    }
+    Ok(())
+}
+
+/// The open descriptors, without the one that reads the list.
+fn listed() -> Result<Vec<RawFd>> {
+    let mut list = Vec::new();
+    for entry in fs::read_dir("/proc/self/fd").map_err(named_io("opendir"))? {
+        let entry = entry.map_err(named_io("readdir"))?;
+        list.extend(entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    // The directory is closed by now, so its number says EBADF, unless another thread was given it since.
+    list.retain(|&fd| {
+        // SAFETY: F_GETFD takes no argument and touches no memory.
+        unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+    });
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(keep: &[u32]) -> Vec<(u32, u32)> {
+        gaps(keep).map(|r| (*r.start(), *r.end())).collect()
+    }
+
+    #[test]
+    fn gaps_leave_out_exactly_what_is_kept() {
+        assert_eq!(list(&[]), [(3, u32::MAX)]);
+        assert_eq!(list(&[3]), [(4, u32::MAX)]);
+        assert_eq!(list(&[0, 1, 2]), [(3, u32::MAX)]);
+        assert_eq!(list(&[5, 5, 6, 9]), [(3, 4), (7, 8), (10, u32::MAX)]);
+        assert_eq!(list(&[1, 4]), [(3, 3), (5, u32::MAX)]);
+    }
+
+    #[test]
+    fn the_listing_shows_what_is_open() {
+        let null = dev_null().unwrap();
+        assert!(listed().unwrap().contains(&null.as_raw_fd()));
+        assert!(open_count().unwrap() > 0);
+    }
+
+    #[test]
+    fn descriptors_are_born_close_on_exec() {
+        let null = dev_null().unwrap();
+        let flags = nix::fcntl::fcntl(&null, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+        assert_ne!(flags & libc::FD_CLOEXEC, 0);
+    }
+}

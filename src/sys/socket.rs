@@ -1,0 +1,285 @@
+//! Unix stream sockets: bytes, and descriptors that travel with them.
+//!
+//! A descriptor is attached to the bytes it was sent with and arrives with the first of them. The kernel drops it
+//! without a word to the sender if the receiver has no room for it; the receiver finds
+//! [`Received::truncated`] set, and that connection is not to be trusted with hand-overs any more.
+
+use super::{last, named, retry};
+use crate::error::{Error, Result};
+use crate::limits::MAX_FRAME_FDS;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, setsockopt, socketpair, sockopt};
+use std::io::IoSlice;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+/// What one [`recv`] brought.
+#[derive(Debug)]
+pub struct Received {
+    /// How many bytes of the buffer were filled; zero at the end of the stream.
+    pub bytes: usize,
+    /// The descriptors that came with them, close-on-exec.
+    pub fds: Vec<OwnedFd>,
+    /// Descriptors were lost: there were more than [`MAX_FRAME_FDS`], or this process may not have as many.
+    pub truncated: bool,
+}
+
+/// Who is at the other end, as of when it connected or made the pair.
+///
+/// Both ends of a [`pair`] show its *creator*, whoever holds them now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Process number, zero if the peer is not visible from here.
+    pub pid: i32,
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+}
+
+/// Two connected stream sockets without a name. See `socketpair(2)` and `unix(7)`.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(named("socketpair"))
+}
+
+/// Sends bytes, and at most [`MAX_FRAME_FDS`] descriptors along with the first of them.
+///
+/// Answers how many bytes the kernel took, which may be fewer than there are: the descriptors have gone then, and
+/// must not be sent again with the rest. `None` if it would block. Descriptors cannot travel without a byte.
+/// A peer that is gone is EPIPE, and no signal. See `sendmsg(2)` and `SCM_RIGHTS` in `unix(7)`.
+pub fn send(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) -> Result<Option<usize>> {
+    if fds.len() > MAX_FRAME_FDS || (!fds.is_empty() && bufs.iter().all(|buf| buf.is_empty())) {
+        return Err(Error::os("sendmsg", libc::EINVAL).context(format!("{} descriptors to send", fds.len())));
+    }
+    let mut control = Control::new();
+    let mut message = empty_message();
+    message.msg_iov = bufs.as_ptr().cast_mut().cast(); // IoSlice has the layout of iovec, says its documentation
+    message.msg_iovlen = bufs.len() as _;
+    if !fds.is_empty() {
+        control.put_rights(&mut message, fds);
+    }
+    would_block(retry("sendmsg", || {
+        // SAFETY: `message` points to `bufs` and `control`, which outlive the call and are only read by it.
+        unsafe { libc::sendmsg(fd.as_raw_fd(), &message, libc::MSG_NOSIGNAL) as libc::c_long }
+    }))
+}
+
+/// Receives what is there, up to the length of `buf`, and the descriptors that came with it.
+///
+/// `None` if it would block; zero bytes at the end of the stream. At most [`MAX_FRAME_FDS`] descriptors are
+/// kept: the kernel closes the others. See `recvmsg(2)`.
+pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<Option<Received>> {
+    let mut control = Control::new();
+    let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    let mut message = empty_message();
+    message.msg_iov = &mut part;
+    message.msg_iovlen = 1;
+    let answer = would_block(retry("recvmsg", || {
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = CONTROL_LEN as _;
+        // SAFETY: `message` points to `part`, which describes `buf`, and to `control`; all outlive the call and
+        // are borrowed mutably by it alone.
+        unsafe { libc::recvmsg(fd.as_raw_fd(), &mut message, libc::MSG_CMSG_CLOEXEC) as libc::c_long }
+    }))?;
+    let Some(bytes) = answer else { return Ok(None) };
+    // SAFETY: the kernel filled `message` and `control` in the call that has just succeeded, and nobody has taken
+    // the descriptors from there yet.
+    let mut fds = unsafe { take_rights(&message) };
+    let surplus = fds.len() > MAX_FRAME_FDS;
+    fds.truncate(MAX_FRAME_FDS);
+    Ok(Some(Received { bytes, fds, truncated: surplus || message.msg_flags & libc::MSG_CTRUNC != 0 }))
+}
+
+/// Whether calls on this socket answer `None` rather than wait. It is a state of the socket, which all processes
+/// that hold it share. See `O_NONBLOCK` in `fcntl(2)`.
+pub fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> Result<()> {
+    let value = libc::c_int::from(nonblocking);
+    // SAFETY: FIONBIO reads one int, which `value` is.
+    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &value) };
+    if answer == 0 { Ok(()) } else { Err(last("ioctl(FIONBIO)")) }
+}
+
+/// Who is at the other end. Identity of a pair's ends is known by construction only: see [`Credentials`], and
+/// `SO_PEERCRED` in `unix(7)`.
+pub fn peer_credentials(fd: BorrowedFd<'_>) -> Result<Credentials> {
+    let found = getsockopt(&fd, sockopt::PeerCredentials).map_err(named("getsockopt(SO_PEERCRED)"))?;
+    Ok(Credentials { pid: found.pid(), uid: found.uid(), gid: found.gid() })
+}
+
+/// Whether `fd` is a stream socket of the Unix family at all. See `SO_DOMAIN` and `SO_TYPE` in `socket(7)`.
+pub fn is_unix_stream(fd: BorrowedFd<'_>) -> bool {
+    option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX) && option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
+}
+
+/// Asks for buffers of `bytes` in both directions; the kernel doubles it and bounds it. See `socket(7)`.
+pub fn set_buffer_sizes(fd: BorrowedFd<'_>, bytes: usize) -> Result<()> {
+    setsockopt(&fd, sockopt::SndBuf, &bytes).map_err(named("setsockopt(SO_SNDBUF)"))?;
+    setsockopt(&fd, sockopt::RcvBuf, &bytes).map_err(named("setsockopt(SO_RCVBUF)"))
+}
+
+const RIGHTS_LEN: u32 = (MAX_FRAME_FDS * size_of::<RawFd>()) as u32;
+// SAFETY: arithmetic on a constant.
+const CONTROL_LEN: usize = unsafe { libc::CMSG_SPACE(RIGHTS_LEN) } as usize;
+
+/// Room for one SCM_RIGHTS message of [`MAX_FRAME_FDS`] descriptors.
+#[repr(C, align(8))]
+struct Control([MaybeUninit<u8>; CONTROL_LEN]);
+
+const _: () = assert!(align_of::<Control>() >= align_of::<libc::cmsghdr>());
+
+impl Control {
+    fn new() -> Control {
+        Control([MaybeUninit::zeroed(); CONTROL_LEN])
+    }
+
+    /// Attaches `fds`, at most [`MAX_FRAME_FDS`], to `message`, which must not outlive `self`.
+    fn put_rights(&mut self, message: &mut libc::msghdr, fds: &[BorrowedFd<'_>]) {
+        let len = size_of_val(fds) as u32; // BorrowedFd has the layout of RawFd, says its documentation
+        message.msg_control = self.0.as_mut_ptr().cast();
+        // SAFETY: arithmetic on a length of at most RIGHTS_LEN, which the caller checked.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(len) } as _;
+        // SAFETY: the buffer is aligned for a cmsghdr (asserted above) and CMSG_SPACE(len) bytes of it fit, so
+        // the first header is inside; its data has room for `len` bytes, and does not overlap `fds`.
+        unsafe {
+            let header = libc::CMSG_FIRSTHDR(message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(len) as _;
+            ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), libc::CMSG_DATA(header), len as usize);
+        }
+    }
+}
+
+/// Takes possession of all descriptors that `message` carries.
+///
+/// # Safety
+/// `message` was filled by a successful `recvmsg`, its buffers are alive, and this is the first call for it.
+#[allow(clippy::unnecessary_cast, reason = "cmsg_len is narrower with musl")]
+unsafe fn take_rights(message: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut fds = Vec::new();
+    // SAFETY: the kernel wrote well-formed headers (contract of this function), which the macros walk.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: null or a whole header inside of the control buffer, by the macros' contract.
+    while let Some(header) = unsafe { next.as_ref() } {
+        if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: the data of the message begins here and has cmsg_len - CMSG_LEN(0) bytes.
+            let (data, len) =
+                unsafe { (libc::CMSG_DATA(header), header.cmsg_len as usize - libc::CMSG_LEN(0) as usize) };
+            for i in 0..len / size_of::<RawFd>() {
+                // SAFETY: entry `i` lies within the data; the kernel has just installed that descriptor for us,
+                // and the contract says that nobody has taken it yet.
+                fds.push(unsafe { OwnedFd::from_raw_fd(data.cast::<RawFd>().add(i).read_unaligned()) });
+            }
+        }
+        // SAFETY: `header` is one of `message`.
+        next = unsafe { libc::CMSG_NXTHDR(message, header) };
+    }
+    fds
+}
+
+fn empty_message() -> libc::msghdr {
+    // SAFETY: a msghdr of zeroes is a valid one: no name, no parts, no control data.
+    unsafe { std::mem::zeroed() }
+}
+
+/// The outcome of a call whose answer is a length, with blocking as `None`.
+fn would_block(outcome: Result<libc::c_long>) -> Result<Option<usize>> {
+    match outcome {
+        Ok(len) => Ok(Some(len as usize)),
+        Err(e) if super::errno_of(&e) == Some(libc::EAGAIN) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn option(fd: BorrowedFd<'_>, name: libc::c_int) -> Option<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    let target = ptr::from_mut(&mut value).cast();
+    // SAFETY: `target` is valid for the write of `len` bytes, and `len` for its own.
+    let answer = unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, name, target, &mut len) };
+    (answer == 0).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{errno_of, fd};
+    use std::os::fd::AsFd;
+
+    fn send_one(to: &OwnedFd, fds: &[BorrowedFd<'_>]) -> Result<Option<usize>> {
+        send(to.as_fd(), &[IoSlice::new(b"ab"), IoSlice::new(b"c")], fds)
+    }
+
+    #[test]
+    fn bytes_and_descriptors_arrive_together() {
+        let (a, b) = pair().unwrap();
+        let null = fd::dev_null().unwrap();
+        for n in 0..=MAX_FRAME_FDS {
+            assert_eq!(send_one(&a, &vec![null.as_fd(); n]).unwrap(), Some(3));
+            let mut buf = [0; 8];
+            let received = recv(b.as_fd(), &mut buf).unwrap().unwrap();
+            assert_eq!((&buf[..received.bytes], received.fds.len()), (&b"abc"[..], n));
+            assert!(!received.truncated);
+            for fd in received.fds {
+                let flags = nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_GETFD).unwrap();
+                assert_ne!(flags & libc::FD_CLOEXEC, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_descriptors_are_refused_and_so_are_those_without_a_byte() {
+        let (a, _b) = pair().unwrap();
+        let refused = send_one(&a, &[a.as_fd(); MAX_FRAME_FDS + 1]).unwrap_err();
+        assert_eq!(errno_of(&refused), Some(libc::EINVAL));
+        let refused = send(a.as_fd(), &[IoSlice::new(b"")], &[a.as_fd()]).unwrap_err();
+        assert_eq!(errno_of(&refused), Some(libc::EINVAL));
+    }
+
+    #[test]
+    fn a_flood_of_descriptors_is_cut_and_reported() {
+        use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+        let (a, b) = pair().unwrap();
+        let rights = [a.as_raw_fd(); MAX_FRAME_FDS + 1];
+        let rights = [ControlMessage::ScmRights(&rights)];
+        sendmsg::<()>(a.as_raw_fd(), &[IoSlice::new(b"x")], &rights, MsgFlags::empty(), None).unwrap();
+        let received = recv(b.as_fd(), &mut [0; 8]).unwrap().unwrap();
+        assert_eq!(received.bytes, 1);
+        assert!(received.truncated && received.fds.len() <= MAX_FRAME_FDS);
+    }
+
+    #[test]
+    fn blocking_is_no_failure_and_the_end_is_zero_bytes() {
+        let (a, b) = pair().unwrap();
+        set_nonblocking(a.as_fd(), true).unwrap();
+        assert!(recv(a.as_fd(), &mut [0; 8]).unwrap().is_none());
+        let chunk = vec![0; 1 << 20];
+        while send(a.as_fd(), &[IoSlice::new(&chunk)], &[]).unwrap().is_some() {}
+        drop(b);
+        assert_eq!(errno_of(&send_one(&a, &[]).unwrap_err()), Some(libc::EPIPE));
+        let (a, b) = pair().unwrap();
+        drop(b);
+        assert_eq!(recv(a.as_fd(), &mut [0; 8]).unwrap().unwrap().bytes, 0);
+    }
+
+    #[test]
+    fn only_unix_stream_sockets_are_such() {
+        let (a, _b) = pair().unwrap();
+        assert!(is_unix_stream(a.as_fd()));
+        assert!(!is_unix_stream(fd::dev_null().unwrap().as_fd()));
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(!is_unix_stream(udp.as_fd()));
+        let datagram = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        assert!(!is_unix_stream(datagram.as_fd()));
+    }
+
+    #[test]
+    fn a_pair_shows_its_creator() {
+        let (a, _b) = pair().unwrap();
+        set_buffer_sizes(a.as_fd(), 64 * 1024).unwrap();
+        let me = peer_credentials(a.as_fd()).unwrap();
+        assert_eq!(me.pid as u32, std::process::id());
+    }
+}

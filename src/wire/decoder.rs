@@ -1,0 +1,132 @@
+//! [`decode`] and the [`Reader`] behind it: the one pass in which hostile bytes become trusted ones.
+//!
+//! The pass allocates nothing for ordinary messages and at most 2 KiB for deep ones, looks at each byte once, and
+//! resolves each reference once. What comes out is a [`ValueRef`] that reads the same bytes lazily.
+
+use super::stack::Stack;
+use super::tlv::{Cursor, Item};
+use super::view::{DictRef, ListRef};
+use super::{Resolve, ValueRef, WireError};
+use crate::limits::MAX_NODES;
+
+/// Checks that `body` is exactly one value, and lends it.
+///
+/// # Errors
+/// The first fault in gunicorn's order and words; besides those: more than [`MAX_DEPTH`] containers within each
+/// other, more than [`MAX_NODES`] values, or a reference that `refs` refuses.
+///
+/// [`MAX_DEPTH`]: crate::limits::MAX_DEPTH
+pub fn decode<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Result<ValueRef<'a>, WireError> {
+    let mut reader = Reader::new(body, refs);
+    let value = reader.value()?;
+    reader.finish()?;
+    Ok(value)
+}
+
+/// Checks that `body` is nothing (which means no fields) or exactly one dict, and calls `each` with its pairs.
+///
+/// # Errors
+/// As [`decode`], and a payload that is not a dict.
+pub(super) fn fields<'a>(
+    body: &'a [u8],
+    refs: &'a dyn Resolve,
+    mut each: impl FnMut(&'a str, ValueRef<'a>),
+) -> Result<(), WireError> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    let mut reader = Reader::new(body, refs);
+    let pairs = match reader.item()? {
+        Item::Dict(pairs) => pairs,
+        other => {
+            let found = other.type_name();
+            return Err(WireError::Field { name: "payload", expected: "a dict", found });
+        }
+    };
+    reader.open.push(0)?; // the values are one level down
+    for _ in 0..pairs {
+        let key = reader.cursor.key()?;
+        each(key, reader.value()?);
+    }
+    reader.finish()
+}
+
+/// Reads values and keeps the accounts of depth and number.
+struct Reader<'a> {
+    cursor: Cursor<'a>,
+    refs: &'a dyn Resolve,
+    open: Stack,
+    nodes: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn new(body: &'a [u8], refs: &'a dyn Resolve) -> Reader<'a> {
+        Reader { cursor: Cursor::new(body, refs), refs, open: Stack::default(), nodes: 0 }
+    }
+
+    /// The next value, checked to its end.
+    fn value(&mut self) -> Result<ValueRef<'a>, WireError> {
+        Ok(match self.item()? {
+            Item::None => ValueRef::None,
+            Item::Bool(b) => ValueRef::Bool(b),
+            Item::Int(n) => ValueRef::Int(n),
+            Item::Float(x) => ValueRef::Float(x),
+            Item::Bytes(b) => ValueRef::Bytes(b),
+            Item::Str(s) => ValueRef::Str(s),
+            Item::Ref(reference) => ValueRef::Bytes(self.refs.resolve(reference)?),
+            Item::List(count) => {
+                let body = self.elements(count)?;
+                ValueRef::List(ListRef::new(count, body, self.refs))
+            }
+            Item::Dict(pairs) => {
+                let body = self.elements(DICT | (2 * pairs))?;
+                ValueRef::Dict(DictRef::new(pairs, body, self.refs))
+            }
+        })
+    }
+
+    /// Walks the elements of a container whose tag was just read, and returns their bytes.
+    fn elements(&mut self, entry: u32) -> Result<&'a [u8], WireError> {
+        let all = self.cursor.rest();
+        let outside = self.open.len();
+        self.open.push(entry)?;
+        while self.open.len() > outside {
+            let Some(entry) = self.open.top() else { break };
+            let slots = *entry & SLOTS;
+            if slots == 0 {
+                self.open.pop();
+                continue;
+            }
+            *entry -= 1;
+            if *entry & DICT != 0 && slots.is_multiple_of(2) {
+                self.cursor.key()?;
+                continue;
+            }
+            match self.item()? {
+                Item::List(count) => self.open.push(count)?,
+                Item::Dict(pairs) => self.open.push(DICT | (2 * pairs))?,
+                Item::Ref(reference) => _ = self.refs.resolve(reference)?,
+                _ => {}
+            }
+        }
+        let len = all.len() - self.cursor.rest().len();
+        Ok(all.get(..len).unwrap_or_default())
+    }
+
+    fn item(&mut self) -> Result<Item<'a>, WireError> {
+        let item = self.cursor.item()?;
+        self.nodes += 1;
+        if self.nodes > MAX_NODES { Err(WireError::TooManyValues) } else { Ok(item) }
+    }
+
+    fn finish(self) -> Result<(), WireError> {
+        match self.cursor.rest().len() {
+            0 => Ok(()),
+            len => Err(WireError::Trailing { len }),
+        }
+    }
+}
+
+/// An open container is one word: keys and values still to come, and whether keys are among them.
+const SLOTS: u32 = DICT - 1;
+const DICT: u32 = 1 << 31;

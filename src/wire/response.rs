@@ -1,0 +1,173 @@
+//! The bodies of replies: [`ResponseRef`] reads RESPONSE, ERROR, CHUNK and END; [`response`], [`error`] and
+//! [`chunk`] write them.
+
+use super::decoder::fields;
+use super::request::{dict, text};
+use super::view::DictRef;
+use super::{Encode, Encoder, Kind, Resolve, Value, ValueRef, WireError};
+
+/// Reads replies.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseRef;
+
+/// What a reply frame says.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'a> {
+    /// The result of a call.
+    Result(ValueRef<'a>),
+    /// The error that ends a call or a stream.
+    Error(ErrorRef<'a>),
+    /// An item of a stream.
+    Chunk(ValueRef<'a>),
+    /// The end of a stream.
+    End,
+}
+
+/// An ERROR, read in place.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorRef<'a> {
+    /// The class by name: one of gunicorn's, or any other.
+    pub class: &'a str,
+    /// What happened, for people.
+    pub message: &'a str,
+    /// The app, empty if not said.
+    pub app: &'a str,
+    /// The action, empty if not said.
+    pub action: &'a str,
+    /// The traceback, empty if not said.
+    pub traceback: &'a str,
+    /// All details: these three and others (`timeout`, `worker_id`, …).
+    pub details: DictRef<'a>,
+}
+
+impl ResponseRef {
+    /// Reads the body of a reply of this kind. Missing keys have gunicorn's defaults, unknown ones are ignored.
+    ///
+    /// # Errors
+    /// As [`decode`](super::decode), fields of a wrong type, and a kind that is no reply. The body of an END is not
+    /// looked at: gunicorn's client accepts any.
+    pub fn decode<'a>(kind: Kind, body: &'a [u8], refs: &'a dyn Resolve) -> Result<Outcome<'a>, WireError> {
+        match kind {
+            Kind::Response => Ok(Outcome::Result(field(body, refs, "result")?)),
+            Kind::Chunk => Ok(Outcome::Chunk(field(body, refs, "data")?)),
+            Kind::Error => ErrorRef::decode(body, refs).map(Outcome::Error),
+            Kind::End => Ok(Outcome::End),
+            other => Err(WireError::NotAReply(other.code())),
+        }
+    }
+}
+
+impl<'a> ErrorRef<'a> {
+    /// Reads an ERROR's body.
+    ///
+    /// # Errors
+    /// As [`ResponseRef::decode`].
+    pub fn decode(body: &'a [u8], refs: &'a dyn Resolve) -> Result<ErrorRef<'a>, WireError> {
+        let [mut class, mut message, mut details] = [ValueRef::None; 3];
+        for pair in dict("error", field(body, refs, "error")?)? {
+            match pair? {
+                ("error_type", value) => class = value,
+                ("message", value) => message = value,
+                ("details", value) => details = value,
+                _ => {}
+            }
+        }
+        let details = dict("details", details)?;
+        let [mut app, mut action, mut traceback] = [ValueRef::None; 3];
+        for pair in details {
+            match pair? {
+                ("app_path", value) => app = value,
+                ("action", value) => action = value,
+                ("traceback", value) => traceback = value,
+                _ => {}
+            }
+        }
+        Ok(ErrorRef {
+            class: text("error_type", class, "DirtyError")?,
+            message: text("message", message, "Unknown error")?,
+            app: text("app_path", app, "")?,
+            action: text("action", action, "")?,
+            traceback: text("traceback", traceback, "")?,
+            details,
+        })
+    }
+}
+
+/// What an ERROR says besides class and message. Empty texts are left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ErrorDetails<'a> {
+    /// The app.
+    pub app: &'a str,
+    /// The action.
+    pub action: &'a str,
+    /// The traceback.
+    pub traceback: &'a str,
+    /// Further pairs, written after these.
+    pub more: &'a [(&'a str, Value)],
+}
+
+/// Writes a RESPONSE's body.
+///
+/// # Errors
+/// Those of the [`Encoder`] and of `result`.
+pub fn response(result: &(impl Encode + ?Sized), e: &mut Encoder<'_>) -> Result<(), WireError> {
+    one("result", result, e)
+}
+
+/// Writes a CHUNK's body.
+///
+/// # Errors
+/// Those of the [`Encoder`] and of `data`.
+pub fn chunk(data: &(impl Encode + ?Sized), e: &mut Encoder<'_>) -> Result<(), WireError> {
+    one("data", data, e)
+}
+
+/// Writes an ERROR's body, with the keys in gunicorn's order.
+///
+/// # Errors
+/// Those of the [`Encoder`].
+pub fn error(
+    class: &str,
+    message: &str,
+    details: &ErrorDetails<'_>,
+    e: &mut Encoder<'_>,
+) -> Result<(), WireError> {
+    let texts = [("app_path", details.app), ("action", details.action), ("traceback", details.traceback)];
+    let said = || texts.iter().filter(|(_, text)| !text.is_empty());
+    e.dict(1)?;
+    e.key("error")?;
+    e.dict(3)?;
+    e.key("error_type")?;
+    e.str(class)?;
+    e.key("message")?;
+    e.str(message)?;
+    e.key("details")?;
+    e.dict(said().count() + details.more.len())?;
+    for (key, text) in said() {
+        e.key(key)?;
+        e.str(text)?;
+    }
+    for (key, value) in details.more {
+        e.key(key)?;
+        value.encode(e)?;
+    }
+    e.close()
+}
+
+fn one(key: &str, value: &(impl Encode + ?Sized), e: &mut Encoder<'_>) -> Result<(), WireError> {
+    e.dict(1)?;
+    e.key(key)?;
+    value.encode(e)?;
+    e.close()
+}
+
+/// The value of one key of a message, `None` if it is missing.
+fn field<'a>(body: &'a [u8], refs: &'a dyn Resolve, name: &str) -> Result<ValueRef<'a>, WireError> {
+    let mut found = ValueRef::None;
+    fields(body, refs, |key, value| {
+        if key == name {
+            found = value;
+        }
+    })?;
+    Ok(found)
+}

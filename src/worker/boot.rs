@@ -1,0 +1,154 @@
+//! The birth of a worker: from the fork to READY, and its control thread after that.
+
+use super::runtime::Worker;
+use super::{Apps, Ctx, panics};
+use crate::conn::{Link, Message};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::ring::{Life, Mode};
+use crate::shm::{Board, RegionId, Registry, Results, layout_hash};
+use crate::sys::process::{self, Pid};
+use crate::sys::{clock, fd, signal};
+use crate::wire::Kind;
+use crossbeam::channel;
+use nix::sys::signal::Signal;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+
+/// What a worker inherits from the arbiter.
+#[derive(Debug)]
+pub struct Boot {
+    /// Its incarnation.
+    pub life: Life,
+    /// Its app threads.
+    pub threads: usize,
+    /// The first of its places on the board.
+    pub first_parker: usize,
+    /// Who its parent must be.
+    pub arbiter: Pid,
+    /// The control thread's socket.
+    pub control: OwnedFd,
+    /// The app threads' socket.
+    pub fetch: OwnedFd,
+    /// The pool's registry.
+    pub registry: OwnedFd,
+    /// The pool's board.
+    pub board: OwnedFd,
+    /// The signal state that the host had at start.
+    pub signals: signal::Saved,
+    /// The host's soft limit of descriptors.
+    pub nofile: u64,
+    /// Names of the apps to run.
+    pub apps: Vec<String>,
+    /// How its threads wait.
+    pub mode: Mode,
+    /// Bytes of result regions it may have.
+    pub quota: u64,
+}
+
+/// Exit status of a worker that could not boot.
+pub const BOOT_ERROR: i32 = 3;
+/// Exit status of a worker whose own code panicked (not an app's).
+const INTERNAL_ERROR: i32 = 70;
+
+/// The worker's whole life, in the forked child. Nothing of the arbiter runs in it.
+pub fn run(boot: Boot, apps: &Apps) -> ! {
+    let status = match panics::catch(|| live(boot, apps)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            log::error!("worker {}: {error}", process::pid());
+            BOOT_ERROR
+        }
+        Err(panic) => {
+            log::error!("worker {}: {}\n{}", process::pid(), panic.message, panic.traceback);
+            INTERNAL_ERROR
+        }
+    };
+    process::exit_now(status)
+}
+
+fn live(boot: Boot, apps: &Apps) -> Result<()> {
+    process::die_with_parent(Signal::SIGKILL, boot.arbiter)?;
+    process::new_group(process::pid())?;
+    boot.signals.restore()?;
+    fd::close_all_except(&[boot.control.as_fd(), boot.fetch.as_fd(), boot.registry.as_fd(), boot.board.as_fd()])?;
+    fd::set_nofile_soft(boot.nofile)?;
+    process::set_core_limit(1)?;
+    process::set_name("stk-worker")?;
+    process::oom_score_adj(500);
+
+    let results = Results::create()?;
+    results.arm_mark()?;
+    let mut control = Link::new(boot.control);
+    let hello = Message::new(Kind::Hello)
+        .with("layout", layout_hash() as i64)
+        .with("life", boot.life.get() as i64)
+        .with_fd(results.region().fd().try_clone_to_owned()?);
+    let welcome = control.ask(hello, Kind::Welcome, None)?;
+    let id = RegionId { index: welcome.int("index")?, serial: welcome.int("region_serial")? };
+    let worker = Worker::new(
+        boot.life,
+        Registry::adopt(boot.registry)?,
+        Board::adopt(boot.board)?,
+        results,
+        id,
+        Link::new(boot.fetch),
+        boot.first_parker..boot.first_parker + boot.threads,
+        boot.mode,
+        boot.quota,
+    );
+
+    panics::install();
+    let ctx = Ctx::new(worker.clone(), None);
+    let made = panics::catch(|| apps.instantiate(&boot.apps, &ctx))
+        .unwrap_or_else(|panic| Err(Error::new(ErrorKind::App(panic))));
+    let made = made.inspect_err(|error| {
+        let _ = control.send(Message::refused(error));
+    })?;
+    let _ = worker.apps.set(made);
+    let threads = start(&worker, boot.threads)?;
+    let tids: Vec<i64> = threads.iter().map(|(tid, _)| *tid).collect();
+    control.send(Message::new(Kind::Ready).with("tids", tids))?;
+    log::debug!("worker {} ready as life {} after {} ns", process::pid(), boot.life.get(), clock::monotonic_ns());
+
+    attend(&mut control)?;
+    worker.stop();
+    for (_, thread) in threads {
+        let _ = thread.join();
+    }
+    for (_, app) in worker.apps.get().into_iter().flatten() {
+        let _ = panics::catch(|| app.close());
+    }
+    Ok(())
+}
+
+/// Starts the app threads; returns each with its kernel thread number.
+fn start(worker: &Arc<Worker>, count: usize) -> Result<Vec<(i64, thread::JoinHandle<()>)>> {
+    let (tell, told) = channel::bounded(count);
+    let mut threads = Vec::with_capacity(count);
+    for index in 0..count {
+        let (worker, tell) = (worker.clone(), tell.clone());
+        let handle = thread::Builder::new().name(format!("stk-app-{index}")).spawn(move || {
+            let _ = tell.send(process::thread_id() as i64);
+            drop(tell);
+            // A panic outside of an app is ours: a worker that lost a thread must not live on.
+            if let Err(panic) = panics::catch(|| worker.serve(index)) {
+                log::error!("app thread {index}: {}\n{}", panic.message, panic.traceback);
+                process::exit_now(INTERNAL_ERROR);
+            }
+        })?;
+        threads.push((told.recv().unwrap_or(0), handle));
+    }
+    Ok(threads)
+}
+
+/// The control thread: blocks on its socket until it is told to stop. Without its arbiter a worker ends at once.
+fn attend(control: &mut Link) -> Result<()> {
+    loop {
+        match control.receive(None)? {
+            Some(message) if message.kind == Kind::Stop => return Ok(()),
+            Some(message) => log::debug!("a worker has no use for a message {:?}", message.kind),
+            None => process::exit_now(INTERNAL_ERROR),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! One call that this worker has claimed: read it, run it, publish its result.
+
+use super::lanes::Lane;
+use super::reply::Form;
+use super::runtime::Worker;
+use super::{Args, Ctx, Reply, panics};
+use crate::error::{AppError, Error, Kind as ErrorKind};
+use crate::limits::INLINE_LEN;
+use crate::ring::{Completed, Entry};
+use crate::shm::{Begun, Body, Deadline, OwnRecord, BAD_REQUEST, Owner, Pinned, Place, Record, ResultKey, Results};
+use crate::sys::clock;
+use crate::sys::futex::Kernel;
+use crate::wire::{
+    self, Encoder, ErrorDetails, Header, Kind, Reference, RequestRef, Resolve, WireError,
+};
+use std::sync::Arc;
+
+impl Worker {
+    /// Runs a call that was claimed a moment ago. Whatever happens in it, the word leaves RUNNING, or this process
+    /// dies and the arbiter moves it.
+    pub(super) fn run(self: &Arc<Self>, thread: usize, lane: &Lane, entry: Entry) {
+        // That it was submitted again proves that its client let go of the last result.
+        if let Some(record) = lane.held.release(entry.call) {
+            self.free_record(record);
+        }
+        let (own, Deadline(deadline)) = lane.requests.own(entry.call);
+        if own != OwnRecord::Queued(entry.generation) {
+            // The word said queued, the client's own record does not: the word was damaged. It stays RUNNING; the
+            // arbiter retires the lane and its calls end by the records.
+            return self.suspect(lane, "a call was queued that its client did not submit");
+        }
+        let now = clock::monotonic_ns();
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            return self.complete(lane, entry, Place::Expired);
+        }
+        let begin = self.results.begin_record(thread);
+        begin.begin(Begun { lane: lane.serial, call: entry.call, generation: entry.generation, since_ns: now });
+        let request = lane.requests.record(entry.call);
+        let id = Header::decode(&request.header()).map_or(0, |header| header.id);
+        let mut place = [0; INLINE_LEN];
+        let answer = self.answer(lane, request, deadline, &mut place);
+        self.publish(lane, entry, id, answer);
+        begin.end();
+    }
+
+    /// What the app says to this request.
+    fn answer(
+        self: &Arc<Self>,
+        lane: &Lane,
+        request: &Record,
+        deadline: Option<u64>,
+        place: &mut [u8; INLINE_LEN],
+    ) -> Result<Reply, Error> {
+        let refs = ClientMemory { worker: self, lane, pinned: Pinned::default() };
+        let large;
+        let body = match request.body() {
+            Some(Body::Inline(len)) => request.copy_inline(len, place),
+            Some(Body::Block { region, offset, len }) => {
+                large = self.copy_block(lane, region, offset, len)?;
+                &large
+            }
+            None => return Err(Error::bad_request("the request's record makes no sense")),
+        };
+        let request = RequestRef::decode(body, &refs)
+            .map_err(|e| Error::bad_request(format!("the request cannot be decoded: {e}")))?;
+        let apps = self.apps.get().map_or(&[][..], |apps| apps);
+        let Some((_, app)) = apps.iter().find(|(name, _)| name == request.app) else {
+            return Err(Error::bad_request(format!("this worker has no app named {:?}", request.app)));
+        };
+        let ctx = Ctx::new(self.clone(), deadline);
+        let args = Args::new(request.args, request.kwargs);
+        match panics::catch(|| app.call(request.action, args, &ctx)) {
+            Ok(answer) => answer,
+            Err(panic) => Err(Error::new(ErrorKind::App(panic))),
+        }
+    }
+
+    /// A body that lies in a block: copied, then decoded from the copy.
+    fn copy_block(&self, lane: &Lane, region: u16, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+        let region = self.foreign.get(&self.registry, region, Owner::of_lane(lane.serial), &self.fetcher)?;
+        // Bounds first: an allocation of a size that lies inside a region that exists.
+        if offset.checked_add(len as u64).is_none_or(|end| end > region.len() as u64) {
+            return Err(Error::bad_request("the request's body is not inside its region"));
+        }
+        let mut body = vec![0; len];
+        region.copy(offset, &mut body);
+        Ok(body)
+    }
+
+    /// Publishes what the app said.
+    fn publish(&self, lane: &Lane, entry: Entry, id: u64, answer: Result<Reply, Error>) {
+        let Some(record) = self.take_record() else {
+            return self.complete(lane, entry, Place::NoRoom);
+        };
+        let written = match answer {
+            Ok(reply) => self.write_reply(record, id, reply).or_else(|e| self.write_error(record, id, &e)),
+            Err(error) => self.write_error(record, id, &error),
+        };
+        if written.is_err() {
+            self.free_record(record);
+            return self.complete(lane, entry, Place::NoRoom);
+        }
+        let key = ResultKey { lane: lane.serial, call: entry.call, generation: entry.generation };
+        self.results.name(record, key);
+        lane.held.hold(entry.call, record);
+        self.complete(lane, entry, Place::Record { region: self.results_id.index, offset: Results::offset_of(record) });
+    }
+
+    fn complete(&self, lane: &Lane, entry: Entry, place: Place) {
+        let line = &lane.control.lines()[entry.call];
+        match line.complete(entry.generation, self.life, place.pack()) {
+            Ok(Completed::Done) => line.bell.ring(&Kernel),
+            Ok(Completed::Abandoned) => {
+                // Nobody will look at it: the caller has its answer.
+                if let Some(record) = lane.held.release(entry.call) {
+                    self.free_record(record);
+                }
+                line.bell.ring(&Kernel);
+            }
+            Err(illegal) => self.suspect(lane, &illegal.to_string()),
+        }
+    }
+
+    fn write_reply(&self, record: usize, id: u64, reply: Reply) -> Result<(), Error> {
+        match reply.0 {
+            Form::Inline { len, bytes } => {
+                self.write_inline(record, Kind::Response, id, 0, &bytes[..len]);
+                Ok(())
+            }
+            Form::Large(body) => self.write_large(record, Kind::Response, id, 0, &body),
+            Form::Lent(lease) => {
+                let Some(placed) = lease.into_placed() else {
+                    return Err(Error::bad_request("the lease was given away already"));
+                };
+                let mut place = [0; INLINE_LEN];
+                let mut e = Encoder::new(&mut place);
+                let reference: Reference = placed.reference();
+                let encoded = wire::response(&reference, &mut e).map(|()| e.finish());
+                drop(self.records.attach(record, placed));
+                match encoded {
+                    Ok(Ok(len)) => {
+                        self.write_inline(record, Kind::Response, id, 0, &place[..len]);
+                        Ok(())
+                    }
+                    _ => Err(Error::bad_request("the lease cannot be referred to")),
+                }
+            }
+            Form::Invalid(error) => Err(Error::app("Encode", format!("the result cannot be encoded: {error}"))),
+        }
+    }
+
+    fn write_error(&self, record: usize, id: u64, error: &Error) -> Result<(), Error> {
+        let (said, flags) = describe(error);
+        let mut body = vec![0; INLINE_LEN];
+        loop {
+            let mut e = Encoder::new(&mut body);
+            let details = ErrorDetails { traceback: &said.traceback, ..ErrorDetails::default() };
+            wire::error(&said.class, &said.message, &details, &mut e)?;
+            match e.finish() {
+                Ok(len) if len <= INLINE_LEN => {
+                    self.write_inline(record, Kind::Error, id, flags, &body[..len]);
+                    return Ok(());
+                }
+                Ok(len) => return self.write_large(record, Kind::Error, id, flags, &body[..len]),
+                Err(more) => body.resize(more.needed, 0),
+            }
+        }
+    }
+
+    fn write_inline(&self, record: usize, kind: Kind, id: u64, flags: u64, body: &[u8]) {
+        let header = Header { kind, len: body.len() as u32, id };
+        self.results.record(record).write(header.encode(), Body::Inline(body.len()), flags, body);
+    }
+
+    fn write_large(&self, record: usize, kind: Kind, id: u64, flags: u64, body: &[u8]) -> Result<(), Error> {
+        let mut placed = self.allocate(body.len())?;
+        placed.bytes_mut().copy_from_slice(body);
+        let header = Header { kind, len: body.len() as u32, id };
+        let at = Body::Block { region: placed.id.index, offset: placed.block.offset, len: body.len() };
+        // A lease that could not be referred to may be tied to it already.
+        if let Some(old) = self.records.attach(record, placed) {
+            self.free_block(old);
+        }
+        self.results.record(record).write(header.encode(), at, flags, &[]);
+        Ok(())
+    }
+}
+
+/// An error as its caller gets it.
+fn describe(error: &Error) -> (AppError, u64) {
+    match error.kind() {
+        ErrorKind::App(said) => {
+            let mut said = said.clone();
+            let whole = error.to_string();
+            // The context that the app put around it, without our own prefix.
+            if let Some(context) = whole.split("app error ").next()
+                && !context.is_empty()
+            {
+                said.message = format!("{context}{}", said.message);
+            }
+            (said, 0)
+        }
+        ErrorKind::BadRequest(why) => {
+            let said = AppError { class: "BadRequest".into(), message: why.to_string(), traceback: String::new() };
+            (said, BAD_REQUEST)
+        }
+        ErrorKind::Value(_) | ErrorKind::Frame(_) => {
+            let said =
+                AppError { class: "BadRequest".into(), message: error.to_string(), traceback: String::new() };
+            (said, BAD_REQUEST)
+        }
+        _ => {
+            let class = format!("{:?}", error.code());
+            (AppError { class, message: error.to_string(), traceback: String::new() }, 0)
+        }
+    }
+}
+
+/// The caller's memory, as references in its request name it.
+struct ClientMemory<'w> {
+    worker: &'w Worker,
+    lane: &'w Lane,
+    pinned: Pinned,
+}
+
+impl Resolve for ClientMemory<'_> {
+    fn resolve(&self, reference: Reference) -> Result<&[u8], WireError> {
+        let owner = Owner::of_lane(self.lane.serial);
+        let region = self
+            .worker
+            .foreign
+            .get(&self.worker.registry, reference.region, owner, &self.worker.fetcher)
+            .map_err(|_| WireError::BadReference { region: reference.region })?;
+        self.pinned.keep(region).lend(reference.offset, reference.len).ok_or(WireError::BadReference { region: reference.region })
+    }
+}

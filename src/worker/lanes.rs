@@ -1,0 +1,88 @@
+//! The lanes that a worker has mapped, by their place on the board.
+
+use super::held::Held;
+use crate::limits::MAX_LANES;
+use crate::primitive::{AtomicU64, Ordering};
+use crate::ring::Queue;
+use crate::shm::{Board, Control, LaneState, Registry, Requests};
+use arc_swap::ArcSwapOption;
+use std::sync::Arc;
+
+/// One mapped lane.
+#[derive(Debug)]
+pub struct Lane {
+    /// Its place on the board.
+    pub index: usize,
+    /// Which client's; a place is given to another client under another serial number.
+    pub serial: u64,
+    /// Lines and ring.
+    pub control: Control,
+    /// The client's records.
+    pub requests: Requests,
+    /// Results of this worker that the client has not let go of.
+    pub held: Held,
+}
+
+impl Lane {
+    /// Its calls as a queue.
+    #[inline]
+    pub fn queue<'a>(&'a self, board: &'a Board) -> Queue<'a> {
+        Queue { lines: self.control.lines(), ring: self.control.ring(), pending: board.pending(), index: self.index }
+    }
+}
+
+/// All of them. Looked up without a lock.
+#[derive(Debug)]
+pub struct Lanes {
+    mapped: Box<[ArcSwapOption<Lane>]>,
+    /// Serial numbers that this worker will not look at again: damaged, or refused by the arbiter.
+    shunned: Box<[AtomicU64]>,
+}
+
+impl Lanes {
+    /// None yet.
+    pub fn new() -> Lanes {
+        Lanes {
+            mapped: (0..MAX_LANES).map(|_| ArcSwapOption::empty()).collect(),
+            shunned: (0..MAX_LANES).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// The serial number of the lane at this place if this worker may take calls from it.
+    #[inline]
+    pub fn open(&self, registry: &Registry, index: usize) -> Option<u64> {
+        match registry.lane(index) {
+            LaneState::Open(serial) if self.shunned[index].load(Ordering::Relaxed) != serial => Some(serial),
+            _ => None,
+        }
+    }
+
+    /// The mapping, if there is one and it is this client's.
+    #[inline]
+    pub fn mapped(&self, index: usize, serial: u64) -> Option<Arc<Lane>> {
+        self.mapped[index].load().as_ref().filter(|lane| lane.serial == serial).cloned()
+    }
+
+    /// Keeps a mapping; returns the one that was there before.
+    pub fn keep(&self, lane: Arc<Lane>) -> Option<Arc<Lane>> {
+        self.mapped[lane.index].swap(Some(lane))
+    }
+
+    /// Never looks at this lane again.
+    pub fn shun(&self, index: usize, serial: u64) {
+        self.shunned[index].store(serial, Ordering::Relaxed);
+    }
+
+    /// Takes out the mappings of lanes that are nobody's any more.
+    pub fn stale<'a>(&'a self, registry: &'a Registry) -> impl Iterator<Item = Arc<Lane>> + 'a {
+        self.mapped.iter().enumerate().filter_map(|(index, place)| {
+            let gone = place.load().as_ref().is_some_and(|l| registry.lane(index).serial() != Some(l.serial));
+            if gone { place.swap(None) } else { None }
+        })
+    }
+
+    /// The mappings there are.
+    pub fn all(&self) -> impl Iterator<Item = Arc<Lane>> + '_ {
+        self.mapped.iter().filter_map(|place| place.load_full())
+    }
+}

@@ -1,0 +1,448 @@
+//! The runtime of a worker: find a call, run it, wait for the next.
+
+use super::app::AnyApp;
+use super::held::Records;
+use super::lanes::{Lane, Lanes};
+use crate::conn::{Link, Message};
+use crate::error::Result;
+use crate::limits::MAX_LANES;
+use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
+use crate::ring::{Adaptive, Entry, Life, Mode, Parker, Taken, Waited};
+use crate::shm::{
+    Board, Control, Fetch, Foreign, Placed, Region, RegionEntry, RegionId, RegionKind, Register, RESULT_BLOCKS,
+    Registry, Requests, Results, Store,
+};
+use crate::sys::futex::Kernel;
+use crate::sys::{clock, cpu};
+use crate::wire::Kind;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Everything that the threads of one worker share.
+pub struct Worker {
+    pub(super) life: Life,
+    pub(super) registry: Registry,
+    pub(super) board: Board,
+    pub(super) results: Results,
+    pub(super) results_id: RegionId,
+    pub(super) store: Store,
+    pub(super) records: Records,
+    pub(super) lanes: Lanes,
+    pub(super) foreign: Foreign,
+    pub(super) apps: OnceLock<Vec<(String, Box<dyn AnyApp>)>>,
+    /// For what app threads ask of the arbiter; the control thread has a socket of its own.
+    pub(super) fetcher: Fetcher,
+    stopping: AtomicBool,
+    swept_ns: AtomicU64,
+    parkers: std::ops::Range<usize>,
+    mode: Mode,
+}
+
+/// The socket on which app threads fetch and register regions.
+#[derive(Debug)]
+pub struct Fetcher(pub Mutex<Link>);
+
+/// What a thread remembers between two calls.
+pub(super) struct Cursor {
+    lane: usize,
+    sweep: u32,
+    walking: bool,
+    /// The call line served last; a spinning thread watches it.
+    hot: Option<(Arc<Lane>, usize)>,
+}
+
+/// A parked worker looks around at least this often; doorbells and the arbiter's tick do the work.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// Mappings of closed lanes are dropped at most this often.
+const SWEEP_EVERY_NS: u64 = 1_000_000_000;
+
+impl Worker {
+    #[allow(clippy::too_many_arguments)] // made in one place, `boot`
+    pub(super) fn new(
+        life: Life,
+        registry: Registry,
+        board: Board,
+        results: Results,
+        results_id: RegionId,
+        fetcher: Link,
+        parkers: std::ops::Range<usize>,
+        mode: Mode,
+        quota: u64,
+    ) -> Arc<Worker> {
+        let store = Store::new(results_id, results.region().clone(), RESULT_BLOCKS as u64, quota);
+        Arc::new(Worker {
+            life,
+            registry,
+            board,
+            results,
+            results_id,
+            store,
+            records: Records::new(),
+            lanes: Lanes::new(),
+            foreign: Foreign::new(),
+            apps: OnceLock::new(),
+            fetcher: Fetcher(Mutex::new(fetcher)),
+            stopping: AtomicBool::new(false),
+            swept_ns: AtomicU64::new(0),
+            parkers,
+            mode,
+        })
+    }
+
+    /// This incarnation.
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Takes nothing more, and wakes threads that sleep so that they see it.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for parker in self.parkers.clone() {
+            if let Some(doorbell) = self.board.doorbell(parker) {
+                doorbell.ring_always(&Kernel);
+            }
+        }
+    }
+
+    /// An app thread's life: ends when the worker is told to stop, or the board makes no sense.
+    pub(super) fn serve(self: &Arc<Self>, thread: usize) {
+        let parker_index = self.parkers.start + thread;
+        let Some(doorbell) = self.board.doorbell(parker_index) else { return };
+        let idle = self.board.idle();
+        let parker = Parker { idle, me: parker_index, doorbell };
+        let mut adaptive = Adaptive::new(self.mode, cpu::wait_budget());
+        let mut cursor = Cursor { lane: 0, sweep: self.registry.sweep(), walking: true, hot: None };
+        while !self.stopping.load(Ordering::Acquire) {
+            match self.find(&mut cursor) {
+                Some((lane, entry)) => {
+                    self.run(thread, &lane, entry);
+                    cursor.hot = Some((lane, entry.call));
+                }
+                None => {
+                    if let Some((lane, entry)) = self.wait(&parker, &mut adaptive, &mut cursor) {
+                        self.run(thread, &lane, entry);
+                    }
+                }
+            }
+        }
+        parker.retract();
+        self.board.stop_spinning(parker_index);
+    }
+
+    /// Takes a queued call: round robin over the pending lanes, first in first out within one.
+    fn find(&self, cursor: &mut Cursor) -> Option<(Arc<Lane>, Entry)> {
+        let sweep = self.registry.sweep();
+        if sweep != cursor.sweep {
+            cursor.sweep = sweep;
+            cursor.walking = true;
+        }
+        let pending = self.board.pending();
+        let start = (cursor.lane + 1) % MAX_LANES;
+        let mut from = start;
+        let mut wrapped = false;
+        while let Some(index) = pending.next_from(from) {
+            // Once round and no further, whatever others set meanwhile.
+            if index < from {
+                if wrapped {
+                    break;
+                }
+                wrapped = true;
+            }
+            if wrapped && index >= start {
+                break;
+            }
+            if let Some(found) = self.look(index, cursor.walking) {
+                cursor.lane = index;
+                return Some(found);
+            }
+            from = index + 1;
+            if from == MAX_LANES {
+                if wrapped {
+                    break;
+                }
+                (from, wrapped) = (0, true);
+            }
+        }
+        cursor.walking = false;
+        None
+    }
+
+    /// Takes a call of this lane, if it is open and has one.
+    fn look(&self, index: usize, walking: bool) -> Option<(Arc<Lane>, Entry)> {
+        // The serial first: a bit of a place that was given to another client is not ours to clear.
+        let serial = self.lanes.open(&self.registry, index)?;
+        let lane = match self.lanes.mapped(index, serial) {
+            Some(lane) => lane,
+            None => self.map(index, serial)?,
+        };
+        let queue = lane.queue(&self.board);
+        let taken = if walking { queue.walk(self.life, 0) } else { queue.take(self.life) };
+        match taken {
+            Taken::Call(entry) => Some((lane, entry)),
+            Taken::Nothing => {
+                queue.quiesce();
+                None
+            }
+            Taken::Damaged => {
+                self.suspect(&lane, "its ring or a call word is damaged");
+                None
+            }
+        }
+    }
+
+    /// Nothing to take: spin, yield, sleep, as the controller says. `Some` when the line served last was taken
+    /// while spinning.
+    fn wait(
+        &self,
+        parker: &Parker<'_>,
+        adaptive: &mut Adaptive,
+        cursor: &mut Cursor,
+    ) -> Option<(Arc<Lane>, Entry)> {
+        let announced = parker.announce(|| {
+            self.has_work() || self.registry.sweep() != cursor.sweep || self.stopping.load(Ordering::Acquire)
+        });
+        let heard = announced?;
+        let start = clock::monotonic_ns();
+        let plan = adaptive.plan(start);
+        let hot = cursor.hot.clone();
+        let hot_queue = hot.as_ref().map(|(lane, call)| (lane.queue(&self.board), *call));
+        let hot_word = hot_queue.as_ref().map(|(q, call)| q.lines[*call].glance());
+        let changed = || {
+            parker.rang(heard) || hot_queue.as_ref().is_some_and(|(q, call)| Some(q.lines[*call].glance()) != hot_word)
+        };
+        let mut waited = Waited::Slept;
+        if plan.spin_ns > 0 && self.board.spin(parker.me) {
+            let mut now = start;
+            'spin: while now.saturating_sub(start) < plan.spin_ns {
+                for _ in 0..32 {
+                    if changed() {
+                        waited = Waited::Spun;
+                        break 'spin;
+                    }
+                    spin_loop();
+                }
+                now = clock::monotonic_ns();
+            }
+            self.board.stop_spinning(parker.me);
+        }
+        if waited == Waited::Slept && plan.yield_ns > 0 {
+            let yields_from = clock::monotonic_ns();
+            let mut before = yields_from;
+            while before - yields_from < plan.yield_ns {
+                if changed() {
+                    waited = Waited::Yielded;
+                    break;
+                }
+                cpu::yield_now();
+                let now = clock::monotonic_ns();
+                if !adaptive.yielded(now - before, now) {
+                    break;
+                }
+                before = now;
+            }
+        }
+        if waited == Waited::Slept && !changed() {
+            self.sweep_if_due();
+            if !self.stopping.load(Ordering::Acquire) {
+                parker.sleep(heard, &Kernel, Some(LONGEST_SLEEP));
+            }
+        }
+        adaptive.ended(waited, plan);
+        parker.retract(); // before anything is claimed
+        let (lane, call) = hot?;
+        if self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
+            return None;
+        }
+        match lane.queue(&self.board).take_line(self.life, call) {
+            Taken::Call(entry) => Some((lane, entry)),
+            _ => None,
+        }
+    }
+
+    /// Whether a lane that this worker may take from has something pending.
+    fn has_work(&self) -> bool {
+        let pending = self.board.pending();
+        let mut from = 0;
+        while let Some(index) = pending.next_from(from) {
+            if index < from {
+                return false;
+            }
+            if self.lanes.open(&self.registry, index).is_some() {
+                return true;
+            }
+            from = index + 1;
+            if from == MAX_LANES {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Maps a lane that this worker meets for the first time. One that cannot be had is not looked at again.
+    fn map(&self, index: usize, serial: u64) -> Option<Arc<Lane>> {
+        let fetched = self.fetcher.lane(index, serial).and_then(|(control, requests, id)| {
+            let requests = Requests::adopt(requests)?;
+            self.foreign.insert(id, requests.region().clone());
+            Ok(Lane {
+                index,
+                serial,
+                control: Control::adopt(control)?,
+                requests,
+                held: super::held::Held::new(),
+            })
+        });
+        match fetched {
+            Ok(lane) => {
+                let lane = Arc::new(lane);
+                // Another thread may have mapped it meanwhile: keep one, and with it what it holds.
+                if let Some(first) = self.lanes.mapped(index, serial) {
+                    return Some(first);
+                }
+                if let Some(old) = self.lanes.keep(lane.clone()) {
+                    self.forget(&old);
+                }
+                Some(lane)
+            }
+            Err(error) => {
+                log::debug!("lane {index} of client {serial} cannot be mapped: {error}");
+                self.lanes.shun(index, serial);
+                None
+            }
+        }
+    }
+
+    /// Tells the arbiter that a lane is damaged, and looks at it no more.
+    pub(super) fn suspect(&self, lane: &Lane, why: &str) {
+        log::warn!("lane {} of client {} is suspect: {why}", lane.index, lane.serial);
+        self.lanes.shun(lane.index, lane.serial);
+        let message = Message::new(Kind::Suspect)
+            .with("lane", lane.index as i64)
+            .with("serial", lane.serial as i64)
+            .with("why", why);
+        if let Err(error) = self.fetcher.lock().send(message) {
+            log::debug!("the arbiter was not told: {error}");
+        }
+    }
+
+    /// A result block.
+    pub(super) fn allocate(&self, len: usize) -> Result<Placed> {
+        match self.store.allocate(len, &self.fetcher) {
+            Err(error) if error.code() == crate::error::Code::Overloaded => {
+                self.reclaim_held();
+                self.store.allocate(len, &self.fetcher)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn free_block(&self, placed: Placed) {
+        self.store.free(placed);
+    }
+
+    /// A result record; looks for some that clients let go of when none is free.
+    pub(super) fn take_record(&self) -> Option<usize> {
+        self.records.take().or_else(|| {
+            self.reclaim_held();
+            self.records.take()
+        })
+    }
+
+    /// The record of this index is free, and so is its block.
+    pub(super) fn free_record(&self, record: usize) {
+        self.results.unname(record);
+        if let Some(block) = self.records.give_back(record) {
+            self.store.free(block);
+        }
+    }
+
+    /// Takes back the records of calls that their clients moved on.
+    fn reclaim_held(&self) {
+        use crate::ring::State;
+        for lane in self.lanes.all() {
+            for (call, line) in lane.control.lines().iter().enumerate() {
+                if !lane.held.holds(call) {
+                    continue;
+                }
+                let ours = line.look().is_ok_and(|word| {
+                    word.life() == Some(self.life)
+                        && matches!(word.state(), State::Running | State::Done | State::Abandoned)
+                });
+                if !ours && let Some(record) = lane.held.release(call) {
+                    self.free_record(record);
+                }
+            }
+        }
+    }
+
+    /// Drops what belongs to clients that are gone.
+    fn sweep_if_due(&self) {
+        let now = clock::monotonic_ns();
+        let last = self.swept_ns.load(Ordering::Relaxed);
+        if now.saturating_sub(last) < SWEEP_EVERY_NS
+            || self.swept_ns.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return;
+        }
+        for lane in self.lanes.stale(&self.registry) {
+            self.forget(&lane);
+        }
+        self.foreign.sweep(&self.registry);
+    }
+
+    /// Takes back everything that was held for a lane that is nobody's any more.
+    fn forget(&self, lane: &Lane) {
+        for call in 0..lane.control.lines().len() {
+            if let Some(record) = lane.held.release(call) {
+                self.free_record(record);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("life", &self.life).field("records", &self.records).finish_non_exhaustive()
+    }
+}
+
+impl Fetcher {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Link> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lane(
+        &self,
+        index: usize,
+        serial: u64,
+    ) -> Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd, RegionId)> {
+        let question = Message::new(Kind::Fetch).with("lane", index as i64).with("serial", serial as i64);
+        let mut answer = self.lock().ask(question, Kind::Fetched, None)?;
+        let id = RegionId { index: answer.int("index")?, serial: answer.int("region_serial")? };
+        let [control, requests] = answer.take_fds()?;
+        Ok((control, requests, id))
+    }
+}
+
+impl Fetch for Fetcher {
+    fn fetch(&self, entry: RegionEntry) -> Result<Region> {
+        let question = Message::new(Kind::Fetch)
+            .with("index", entry.id.index as i64)
+            .with("region_serial", entry.id.serial as i64);
+        let mut answer = self.lock().ask(question, Kind::Fetched, None)?;
+        let [fd] = answer.take_fds()?;
+        Region::adopt(entry.kind, fd, entry.len as usize)
+    }
+}
+
+impl Register for Fetcher {
+    fn register(&self, region: &Region) -> Result<RegionId> {
+        let fd = region.fd().as_fd().try_clone_to_owned()?;
+        let question = Message::new(Kind::Register)
+            .with("kind", RegionKind::Growth as i64)
+            .with("len", region.len() as i64)
+            .with_fd(fd);
+        let answer = self.lock().ask(question, Kind::Registered, None)?;
+        Ok(RegionId { index: answer.int("index")?, serial: answer.int("region_serial")? })
+    }
+}
