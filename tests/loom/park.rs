@@ -150,9 +150,8 @@ fn f11_a_bit_that_was_away_is_made_good_to_all() {
     });
 }
 
-/// The whole of it, without a head start: minutes, so not in every run.
+/// The whole of it, without a head start.
 #[test]
-#[ignore = "minutes: ci/loom.sh full"]
 fn f11_whole_two_workers_and_two_calls() {
     explore("two workers, two calls, a bit left set", || {
         let pool = Pool::new(2, 2);
