@@ -1,8 +1,8 @@
 //! stokehold: a supervised pool of worker processes, called over shared memory.
 #![deny(unsafe_code)]
-#![allow(dead_code, unused_imports)] // while the rooms are being built
 
 // L0
+#[doc(hidden)]
 pub mod error;
 #[doc(hidden)]
 pub mod limits;
@@ -22,21 +22,29 @@ pub mod conn;
 pub mod shm;
 // L3
 #[doc(hidden)]
-// pub mod arbiter;
+pub mod arbiter;
 #[doc(hidden)]
-// pub mod pool;
+pub mod pool;
 // L4
 #[doc(hidden)]
 pub mod client;
 #[doc(hidden)]
+pub mod host;
+#[doc(hidden)]
 pub mod worker;
 
-pub use error::{Code, Error, Kind, Result};
-pub use worker::{App, Apps, Args, Ctx, Lease, Reply};
+pub use client::{Call, Client, Lease, Options, Pending, Response};
+pub use error::{
+    Absence, AppError, Bound, CancelledBy, Cause, Code, Error, Kill, Kind, Result,
+};
+pub use host::{Builder, Pool, init};
+pub use ring::Mode;
+pub use wire::{Decode, DecodeArgs, DictRef, Encode, EncodeArgs, EncodeKwargs, Encoder, ListRef, Value, ValueRef};
+pub use worker::{App, Apps, Args, Ctx, Lease as ResultLease, Reply};
 
 /// The rooms, for this project's own benches, fuzz targets and model-checked tests. Not an interface: anything
 /// in here changes without notice.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::{client, conn, limits, primitive, ring, shm, sys, wire, worker};
+    pub use crate::{arbiter, client, conn, error, host, limits, pool, primitive, ring, shm, sys, wire, worker};
 }

@@ -41,6 +41,13 @@ impl Message {
         self
     }
 
+    /// The same under another kind.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Message {
+        self.kind = kind;
+        self
+    }
+
     /// As an answer to a message of this number.
     #[must_use]
     pub fn answering(mut self, id: u64) -> Message {
