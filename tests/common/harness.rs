@@ -53,6 +53,7 @@ pub fn run(tests: &[Test]) -> ! {
     };
     let chosen: Vec<_> = tests.iter().filter(|(name, _)| wanted(name)).collect();
     println!("\nrunning {} tests", chosen.len());
+    let _ = nix::sys::prctl::set_child_subreaper(true); // what a test leaves behind becomes ours
     let begin = Instant::now();
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
     for (name, test) in &chosen {
@@ -104,7 +105,9 @@ fn run_one(test: fn() -> Outcome) -> Result<Option<String>, String> {
     let _ = pidfd::send_signal(handle.as_fd(), Signal::SIGKILL);
     pidfd::wait_exited(handle.as_fd(), None).map_err(|e| e.to_string())?;
     let status = pidfd::reap(handle.as_fd()).map_err(|e| e.to_string())?;
+    let left = reap_the_rest();
     match status {
+        _ if left => Err("left running processes behind".into()),
         _ if !in_time => Err(format!("took longer than {PATIENCE:?}")),
         Some(ExitStatus::Exited(0)) => Ok(None),
         Some(ExitStatus::Exited(SKIPPED)) => {
@@ -115,6 +118,20 @@ fn run_one(test: fn() -> Outcome) -> Result<Option<String>, String> {
         Some(status) => Err(status.to_string()),
         None => Err("exited, and cannot be reaped".into()),
     }
+}
+
+/// Reaps what the test's own process did not, all of which is dead by now or about to be. Whether any is not.
+fn reap_the_rest() -> bool {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => clock::sleep(Duration::from_millis(1)),
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 fn test_process(test: fn() -> Outcome, report: OwnedFd) -> ! {
