@@ -114,8 +114,8 @@ fn mark_wakes_a_watcher_that_can_only_read() -> Outcome {
 fn mark_is_set_by_exec_and_by_exit() -> Outcome {
     let shared = Shared::new();
     let replaced = shared.owner(|| {
-        let mut cat = std::process::Command::new("/bin/sh");
-        let _ = cat.args(["-c", "kill -STOP $$"]).exec();
+        let mut shell = std::process::Command::new("/bin/sh");
+        let _ = shell.args(["-c", "kill -STOP $$"]).exec();
         1
     });
     until(|| mark(&shared.watched, 0).is_dead());
