@@ -154,3 +154,23 @@ impl Occupancy {
 const PREDECESSORS_MAX: usize = 3;
 /// Early deaths in a row, the last of them before it was ready, after which a slot is not counted on.
 pub(super) const HOPELESS: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_comes_round_skips_the_lives_that_exist() {
+        let life = |n| Life::new(n).unwrap();
+        let mut roster = Roster::new(3, life(65_535), 0);
+        let slot = SlotIndex::new;
+        assert_eq!(roster.enter(slot(0), 0), life(65_535));
+        assert_eq!(roster.enter(slot(1), 0), life(1));
+        roster.next = life(65_535); // as after 65,535 further lives
+        assert_eq!(roster.enter(slot(2), 0), life(2));
+        assert!(roster.leave(life(65_535)).is_some() && roster.leave(life(65_535)).is_none());
+        roster.next = life(65_535);
+        assert_eq!(roster.enter(slot(0), 0), life(65_535));
+        assert_eq!(roster.enter(slot(0), 0), life(3));
+    }
+}
