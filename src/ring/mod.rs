@@ -19,7 +19,7 @@ mod queue;
 mod submit;
 mod word;
 
-pub use adaptive::{Adaptive, Budget, Mode, Phase, Waited};
+pub use adaptive::{Adaptive, Budget, Mode, Waited};
 pub use bell::Bell;
 pub use bits::Bits;
 pub use doorbell::{Doorbell, Parker, wake_one};

@@ -6,14 +6,14 @@ use super::lanes::{Lane, Lanes};
 use crate::conn::{Link, Message};
 use crate::error::Result;
 use crate::limits::MAX_LANES;
-use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
-use crate::ring::{Adaptive, Entry, Life, Mode, Parker, Taken, Waited};
+use crate::primitive::{AtomicBool, AtomicU64, Ordering};
+use crate::ring::{Adaptive, CallLine, Entry, Life, Mode, Parker, Taken, Waited};
 use crate::shm::{
     Board, Control, Fetch, Foreign, Placed, Region, RegionEntry, RegionId, RegionKind, Register, RESULT_BLOCKS,
     Registry, Requests, Results, Store,
 };
 use crate::sys::futex::Kernel;
-use crate::sys::{clock, cpu};
+use crate::sys::{awake, clock, cpu};
 use crate::wire::Kind;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -203,52 +203,22 @@ impl Worker {
             self.has_work() || self.registry.sweep() != cursor.sweep || self.stopping.load(Ordering::Acquire)
         });
         let heard = announced?;
-        let start = clock::monotonic_ns();
-        let plan = adaptive.plan(start);
         let hot = cursor.hot.clone();
-        let hot_queue = hot.as_ref().map(|(lane, call)| (lane.queue(&self.board), *call));
-        let hot_word = hot_queue.as_ref().map(|(q, call)| q.lines[*call].glance());
-        let changed = || {
-            parker.rang(heard) || hot_queue.as_ref().is_some_and(|(q, call)| Some(q.lines[*call].glance()) != hot_word)
-        };
-        let mut waited = Waited::Slept;
-        if plan.spin_ns > 0 && self.board.spin(parker.me) {
-            let mut now = start;
-            'spin: while now.saturating_sub(start) < plan.spin_ns {
-                for _ in 0..32 {
-                    if changed() {
-                        waited = Waited::Spun;
-                        break 'spin;
-                    }
-                    spin_loop();
-                }
-                now = clock::monotonic_ns();
-            }
+        let hot_line = hot.as_ref().map(|(lane, call)| &lane.control.lines()[*call]);
+        let hot_word = hot_line.map(CallLine::glance);
+        let changed = || hot_line.map(CallLine::glance) != hot_word || parker.rang(heard);
+        // At most one parker of a board spins: the others would only take processor time from those that work.
+        let spins = self.board.spin(parker.me);
+        let waited = awake::stay_awake(adaptive, spins, u64::MAX, changed);
+        if spins {
             self.board.stop_spinning(parker.me);
         }
-        if waited == Waited::Slept && plan.yield_ns > 0 {
-            let yields_from = clock::monotonic_ns();
-            let mut before = yields_from;
-            while before - yields_from < plan.yield_ns {
-                if changed() {
-                    waited = Waited::Yielded;
-                    break;
-                }
-                cpu::yield_now();
-                let now = clock::monotonic_ns();
-                if !adaptive.yielded(now - before, now) {
-                    break;
-                }
-                before = now;
-            }
-        }
-        if waited == Waited::Slept && !changed() {
+        if matches!(waited, Waited::Slept { .. }) && !changed() {
             self.sweep_if_due();
             if !self.stopping.load(Ordering::Acquire) {
                 parker.sleep(heard, &Kernel, Some(LONGEST_SLEEP));
             }
         }
-        adaptive.ended(waited, plan);
         parker.retract(); // before anything is claimed
         let (lane, call) = hot?;
         if self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
