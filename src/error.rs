@@ -316,7 +316,8 @@ impl Error {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let begun = |started: &bool| if *started { "after the call had started" } else { "before the call started" };
+        let begun =
+            |started: &bool| if *started { "after the call had started" } else { "before the call started" };
         match self {
             Kind::App(e) => write!(f, "app error {}: {}", e.class, e.message),
             Kind::WorkerDied { cause, started } => write!(f, "worker died ({cause}) {}", begun(started)),
@@ -326,8 +327,12 @@ impl fmt::Display for Kind {
             }
             Kind::Overloaded { bound, limit } => match bound {
                 Bound::Calls => write!(f, "overloaded: all {limit} calls of this client are in flight"),
-                Bound::Bytes => write!(f, "overloaded: the request does not fit into the {limit} bytes allowed"),
-                Bound::Results => write!(f, "overloaded: the worker's results exceed the {limit} that it may hold"),
+                Bound::Bytes => {
+                    write!(f, "overloaded: the request does not fit into the {limit} bytes allowed")
+                }
+                Bound::Results => {
+                    write!(f, "overloaded: the worker's results exceed the {limit} that it may hold")
+                }
             },
             Kind::NoWorkers { reason: Absence::Degraded } => {
                 f.write_str("no workers: the pool is degraded, its workers died too often")

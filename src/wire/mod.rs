@@ -37,6 +37,8 @@ mod message;
 mod reference;
 mod request;
 mod response;
+#[cfg(feature = "serde")]
+mod serde;
 mod stack;
 mod tlv;
 mod value;
@@ -45,6 +47,8 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "serde")]
+pub use self::serde::Serde;
 pub use args::{DecodeArgs, EncodeArgs, EncodeKwargs};
 pub use decode::Decode;
 pub use decoder::decode;

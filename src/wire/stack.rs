@@ -19,7 +19,7 @@ impl Stack {
     /// [`WireError::TooDeep`] when it would be the 513th.
     pub(super) fn push(&mut self, entry: u32) -> Result<(), WireError> {
         if self.len >= MAX_DEPTH {
-            return Err(WireError::TooDeep);
+            return Err(WireError::TooDeep { max: MAX_DEPTH });
         }
         match self.near.get_mut(self.len) {
             Some(slot) => *slot = entry,
@@ -67,7 +67,7 @@ mod tests {
         for n in 0..MAX_DEPTH as u32 {
             assert_eq!(stack.push(n), Ok(()));
         }
-        assert_eq!(stack.push(0), Err(WireError::TooDeep));
+        assert_eq!(stack.push(0), Err(WireError::TooDeep { max: MAX_DEPTH }));
         for n in (0..MAX_DEPTH as u32).rev() {
             assert_eq!(stack.top().copied(), Some(n));
             stack.pop();
