@@ -136,6 +136,11 @@ impl FrameDecoder {
         if let State::Body(header) = &self.state { Some(header) } else { None }
     }
 
+    /// Bytes of memory that the pending body holds.
+    pub fn buffered(&self) -> usize {
+        self.body.capacity()
+    }
+
     /// Whether the stream may end here.
     ///
     /// # Errors

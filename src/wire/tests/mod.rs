@@ -1,7 +1,11 @@
 //! Tests of the room as a whole. `golden` has the vectors, the others say what they test.
 
 mod compatible;
+mod frames;
 mod golden;
+mod limits;
+mod references;
+mod types;
 
 use super::{Encode, Encoder, NoReferences, Value, ValueRef, WireError, decode};
 
