@@ -3,8 +3,11 @@
 mod compatible;
 mod frames;
 mod golden;
+mod hostile;
 mod limits;
 mod references;
+#[cfg(feature = "serde")]
+mod serde_types;
 mod types;
 
 use super::{Encode, Encoder, NoReferences, Value, ValueRef, WireError, decode};
