@@ -7,7 +7,7 @@ use super::stack::Stack;
 use super::tlv::{Cursor, Item};
 use super::view::{DictRef, ListRef};
 use super::{Resolve, ValueRef, WireError};
-use crate::limits::MAX_NODES;
+use crate::limits::{MAX_ITEMS, MAX_NODES};
 
 /// Checks that `body` is exactly one value, and lends it.
 ///
@@ -45,7 +45,7 @@ pub(super) fn fields<'a>(
     };
     reader.open.push(0)?; // the values are one level down
     for _ in 0..pairs {
-        let key = reader.cursor.key()?;
+        let key = reader.key()?;
         each(key, reader.value()?);
     }
     reader.finish()
@@ -94,12 +94,19 @@ impl<'a> Reader<'a> {
             let Some(entry) = self.open.top() else { break };
             let slots = *entry & SLOTS;
             if slots == 0 {
+                if *entry & KEY != 0 {
+                    let found = if *entry & DICT != 0 { "dict" } else { "list" };
+                    return Err(WireError::KeyNotString(found));
+                }
                 self.open.pop();
                 continue;
             }
             *entry -= 1;
             if *entry & DICT != 0 && slots.is_multiple_of(2) {
-                self.cursor.key()?;
+                match self.cursor.item()? {
+                    Item::Str(_) => {}
+                    other => self.open.push(not_a_key(other)?)?,
+                }
                 continue;
             }
             match self.item()? {
@@ -111,6 +118,17 @@ impl<'a> Reader<'a> {
         }
         let len = all.len() - self.cursor.rest().len();
         Ok(all.get(..len).unwrap_or_default())
+    }
+
+    /// The next key.
+    fn key(&mut self) -> Result<&'a str, WireError> {
+        match self.cursor.item()? {
+            Item::Str(key) => Ok(key),
+            other => {
+                self.elements(not_a_key(other)?)?; // never returns, but with an error
+                Err(WireError::KeyNotString(other.type_name()))
+            }
+        }
     }
 
     fn item(&mut self) -> Result<Item<'a>, WireError> {
@@ -127,6 +145,20 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An open container is one word: keys and values still to come, and whether keys are among them.
-const SLOTS: u32 = DICT - 1;
+/// What stands in a key's place. A container there is walked before it is refused, as gunicorn does: a fault inside
+/// of it comes first.
+fn not_a_key(item: Item<'_>) -> Result<u32, WireError> {
+    match item {
+        Item::List(count) => Ok(KEY | count),
+        Item::Dict(pairs) => Ok(KEY | DICT | (2 * pairs)),
+        other => Err(WireError::KeyNotString(other.type_name())),
+    }
+}
+
+/// An open container is one word: keys and values still to come, whether keys are among them, and whether it stands
+/// in a key's place itself.
+const SLOTS: u32 = KEY - 1;
+const KEY: u32 = 1 << 30;
 const DICT: u32 = 1 << 31;
+
+const _: () = assert!(2 * MAX_ITEMS < KEY as usize);

@@ -150,6 +150,8 @@ fn faults_of_values_read_as_gunicorn_writes_them() {
         ("21000000011000000000", "Dict key must be string, got bytes"),
         ("21000000012000000000", "Dict key must be string, got list"),
         ("21000000012100000000", "Dict key must be string, got dict"),
+        ("2100000001200000000102", "Unknown TLV type code: 0x02"),
+        ("2100000001210000000120000000010000", "Dict key must be string, got list"),
         ("02", "Unknown TLV type code: 0x02"),
         ("22", "Unknown TLV type code: 0x22"),
         ("30", "Unknown TLV type code: 0x30"),
@@ -252,6 +254,14 @@ fn calls_are_read_with_defaults_and_without_traps() {
     assert_eq!(refused(dict([("args", "abc".into())])), "args must be a list, got str");
     assert_eq!(refused(dict([("kwargs", (1,).into())])), "kwargs must be a dict, got list");
     assert_eq!(refused(dict([("action", 1.5.into())])), "action must be a string, got float");
+    assert_eq!(
+        RequestRef::decode(&hex("21000000012000000000"), &NoReferences).unwrap_err(),
+        WireError::KeyNotString("list")
+    );
+    assert_eq!(
+        RequestRef::decode(&hex("2100000001210000000120"), &NoReferences).unwrap_err(),
+        WireError::Incomplete("list count")
+    );
     assert_eq!(
         RequestRef::decode(&hex("210000000000"), &NoReferences).unwrap_err(),
         WireError::Trailing { len: 1 }

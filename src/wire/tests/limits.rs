@@ -217,3 +217,13 @@ fn a_resolver_sets_the_limit_of_inline_values() {
     "abcd".encode(&mut Encoder::to_vec(&mut bytes)).unwrap();
     assert_eq!(decode(&bytes, &Small).unwrap_err().to_string(), "String too large: 4 bytes (max: 3)");
 }
+
+/// Dicts in the place of keys, for ever.
+#[test]
+fn keys_that_are_dicts_are_nesting_too() {
+    let keys = |n| value_of(&[0x21, 0, 0, 0, 1].repeat(n)).unwrap_err();
+    assert_eq!(keys(MAX_DEPTH), WireError::NoType);
+    assert_eq!(keys(MAX_DEPTH + 1), WireError::TooDeep { max: MAX_DEPTH });
+    let body = [0x21, 0, 0, 0, 1].repeat(FAR);
+    assert_eq!(RequestRef::decode(&body, &NoReferences).unwrap_err(), WireError::TooDeep { max: MAX_DEPTH });
+}
