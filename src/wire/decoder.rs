@@ -1,7 +1,7 @@
 //! [`decode`] and the [`Reader`] behind it: the one pass in which hostile bytes become trusted ones.
 //!
-//! The pass allocates nothing for ordinary messages and at most 2 KiB for deep ones, looks at each byte once, and
-//! resolves each reference once. What comes out is a [`ValueRef`] that reads the same bytes lazily.
+//! The pass allocates nothing for ordinary messages and at most 2 KiB for deep ones, looks at each byte once,
+//! and resolves each reference once. What comes out is a [`ValueRef`] that reads the same bytes lazily.
 
 use super::stack::Stack;
 use super::tlv::{Cursor, Item};
@@ -12,8 +12,8 @@ use crate::limits::{MAX_ITEMS, MAX_NODES};
 /// Checks that `body` is exactly one value, and lends it.
 ///
 /// # Errors
-/// The first fault in gunicorn's order and words; besides those: more than [`MAX_DEPTH`] containers within each
-/// other, more than [`MAX_NODES`] values, or a reference that `refs` refuses.
+/// The first fault in gunicorn's order and words; besides those: more than [`MAX_DEPTH`] containers within
+/// each other, more than [`MAX_NODES`] values, or a reference that `refs` refuses.
 ///
 /// [`MAX_DEPTH`]: crate::limits::MAX_DEPTH
 pub fn decode<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Result<ValueRef<'a>, WireError> {
@@ -23,7 +23,8 @@ pub fn decode<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Result<ValueRef<'a>,
     Ok(value)
 }
 
-/// Checks that `body` is nothing (which means no fields) or exactly one dict, and calls `each` with its pairs.
+/// Checks that `body` is nothing (which means no fields) or exactly one dict, and calls `each` with its
+/// pairs.
 ///
 /// # Errors
 /// As [`decode`], and a payload that is not a dict.
@@ -52,7 +53,7 @@ pub(super) fn fields<'a>(
 }
 
 /// Reads values and keeps the accounts of depth and number.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     cursor: Cursor<'a>,
     refs: &'a dyn Resolve,
     open: Stack,
@@ -64,8 +65,22 @@ impl<'a> Reader<'a> {
         Reader { cursor: Cursor::new(body, refs), refs, open: Stack::default(), nodes: 0 }
     }
 
+    /// For a body that is one dict, whose head the caller reads as a [`literal`](Reader::literal).
+    pub(super) fn inside(body: &'a [u8], refs: &'a dyn Resolve) -> Reader<'a> {
+        let mut reader = Reader::new(body, refs);
+        reader.nodes = 1;
+        _ = reader.open.push(0); // the first level is never too deep
+        reader
+    }
+
+    /// Passes over these bytes, if they are the next.
+    pub(super) fn literal(&mut self, bytes: &[u8]) -> Option<()> {
+        self.cursor.literal(bytes)
+    }
+
     /// The next value, checked to its end.
-    fn value(&mut self) -> Result<ValueRef<'a>, WireError> {
+    #[inline]
+    pub(super) fn value(&mut self) -> Result<ValueRef<'a>, WireError> {
         Ok(match self.item()? {
             Item::None => ValueRef::None,
             Item::Bool(b) => ValueRef::Bool(b),
@@ -121,6 +136,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next key.
+    #[inline]
     fn key(&mut self) -> Result<&'a str, WireError> {
         match self.cursor.item()? {
             Item::Str(key) => Ok(key),
@@ -131,13 +147,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     fn item(&mut self) -> Result<Item<'a>, WireError> {
         let item = self.cursor.item()?;
         self.nodes += 1;
         if self.nodes > MAX_NODES { Err(WireError::TooManyValues) } else { Ok(item) }
     }
 
-    fn finish(self) -> Result<(), WireError> {
+    pub(super) fn finish(self) -> Result<(), WireError> {
         match self.cursor.rest().len() {
             0 => Ok(()),
             len => Err(WireError::Trailing { len }),
@@ -145,8 +162,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What stands in a key's place. A container there is walked before it is refused, as gunicorn does: a fault inside
-/// of it comes first.
+/// What stands in a key's place. A container there is walked before it is refused, as gunicorn does: a fault
+/// inside of it comes first.
 fn not_a_key(item: Item<'_>) -> Result<u32, WireError> {
     match item {
         Item::List(count) => Ok(KEY | count),
@@ -155,8 +172,8 @@ fn not_a_key(item: Item<'_>) -> Result<u32, WireError> {
     }
 }
 
-/// An open container is one word: keys and values still to come, whether keys are among them, and whether it stands
-/// in a key's place itself.
+/// An open container is one word: keys and values still to come, whether keys are among them, and whether it
+/// stands in a key's place itself.
 const SLOTS: u32 = KEY - 1;
 const KEY: u32 = 1 << 30;
 const DICT: u32 = 1 << 31;

@@ -1,8 +1,8 @@
 //! [`WireError`]: what can be wrong with bytes, in gunicorn's words.
 //!
 //! Where gunicorn has a text for the fault, [`Display`](fmt::Display) is that text to the byte, Python's own
-//! messages included: a log line or an error frame reads the same whichever side wrote it. No text quotes payload
-//! beyond the two magic bytes, the offending byte of a string, and lengths.
+//! messages included: a log line or an error frame reads the same whichever side wrote it. No text quotes
+//! payload beyond the two magic bytes, the offending byte of a string, and lengths.
 
 use std::fmt;
 

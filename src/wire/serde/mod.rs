@@ -1,8 +1,8 @@
 //! Feature `serde`: [`Serde`] sends and receives a user's own types.
 //!
 //! Structs and maps are dicts, sequences and tuples are lists, enums are externally tagged (`"Unit"`,
-//! `{"Newtype": 1}`), `Option` is the value or none, `serde_bytes` is bytes. Values go straight into the encoder and
-//! come straight out of the bytes: nothing in between, and `&str` and `&[u8]` fields borrow.
+//! `{"Newtype": 1}`), `Option` is the value or none, `serde_bytes` is bytes. Values go straight into the
+//! encoder and come straight out of the bytes: nothing in between, and `&str` and `&[u8]` fields borrow.
 //!
 //! serde recurses through the user's types, so nesting is limited more tightly here than elsewhere: to
 //! [`DEPTH`] levels, options and newtypes counted too.
@@ -35,8 +35,8 @@ pub struct Serde<T>(pub T);
 
 impl<T: Serialize> Encode for Serde<T> {
     /// # Errors
-    /// Those of the encoder, map keys that are neither strings nor integers, and `Unsupported` where the type's own
-    /// `Serialize` refuses (its words are lost).
+    /// Those of the encoder, map keys that are neither strings nor integers, and `Unsupported` where the
+    /// type's own `Serialize` refuses (its words are lost).
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         ser::encode(&self.0, e).map_err(|fault| match fault {
             Fault::Wire(e) => e,

@@ -23,7 +23,7 @@ fn nested(depth: usize) -> Value {
     value
 }
 
-const FAR: usize = if cfg!(miri) { 2_000 } else { 1_000_000 };
+const FAR: usize = if cfg!(miri) { 600 } else { 1_000_000 };
 const DEEP: Result<(), WireError> = Err(WireError::TooDeep { max: MAX_DEPTH });
 
 #[test]
