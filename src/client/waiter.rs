@@ -58,6 +58,9 @@ impl<'a> Waiter<'a> {
     pub(super) fn wait(&mut self, deadline: Option<u64>) -> Roused {
         let line = self.lane.line(self.call);
         let settled = || !CallLine::is_pending(line.glance());
+        if settled() {
+            return Roused::Settled;
+        }
         let spins_for_ever = self.shared.mode == Mode::Spin;
         // Spinning and yielding only once a call: after a sleep the work is known to be long.
         if !self.slept || spins_for_ever {
@@ -66,7 +69,9 @@ impl<'a> Waiter<'a> {
                 (true, deadline) => (clock::coarse_ns() + self.slice_ns).min(deadline.unwrap_or(u64::MAX)),
                 (false, deadline) => deadline.unwrap_or(u64::MAX),
             };
-            if !matches!(awake::stay_awake(&mut self.adaptive, true, until, settled), Waited::Slept { .. }) {
+            let waited = awake::stay_awake(&mut self.adaptive, true, until, settled);
+            self.lane.set_hot(self.call, waited == Waited::Spun);
+            if !matches!(waited, Waited::Slept { .. }) {
                 return Roused::Settled;
             }
             if spins_for_ever {
@@ -74,7 +79,11 @@ impl<'a> Waiter<'a> {
             }
             self.slept = true;
         }
-        let now = clock::monotonic_ns();
+        // The cheap clock, unless the deadline comes before the slice is over.
+        let mut now = clock::coarse_ns();
+        if deadline.is_some_and(|d| d.saturating_sub(now) < self.slice_ns + clock::COARSE_NS) {
+            now = clock::monotonic_ns();
+        }
         let slice = self.slice_ns.min(deadline.map_or(u64::MAX, |d| d.saturating_sub(now)));
         if slice == 0 {
             return Roused::Slice;
@@ -83,7 +92,7 @@ impl<'a> Waiter<'a> {
         if settled() {
             return Roused::Settled;
         }
-        if clock::monotonic_ns() - now >= self.slice_ns {
+        if clock::monotonic_ns().saturating_sub(now) >= self.slice_ns {
             self.slice_ns = (self.slice_ns * 2).min(LAST_SLICE_NS);
             return Roused::Slice;
         }

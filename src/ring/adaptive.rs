@@ -100,6 +100,16 @@ impl Adaptive {
         }
     }
 
+    /// Whether waits spin at present.
+    #[inline]
+    pub fn spins(&self) -> bool {
+        match self.mode {
+            Mode::Park => false,
+            Mode::Spin => true,
+            Mode::Adaptive => self.spin_ns > 0,
+        }
+    }
+
     /// Whether yielding is to be thought of at all; if not, no clock is needed.
     #[inline]
     pub fn may_yield(&self) -> bool {

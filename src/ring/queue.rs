@@ -51,8 +51,28 @@ impl Queue<'_> {
         call: usize,
         generation: Generation,
     ) -> Result<(), SubmitError> {
-        let Some(line) = self.lines.get(call) else { return Err(SubmitError::Damaged) };
-        line.publish(generation).map_err(|_| SubmitError::Damaged)?;
+        self.publish(call, generation)?;
+        self.enqueue(producer, call, generation)
+    }
+
+    /// Client: the first half of [`submit`](Queue::submit). A worker that watches this very line may take the call
+    /// from here on; everybody else finds it through the second half, or on the arbiter's tick should this client
+    /// stop in between.
+    #[inline]
+    pub fn publish(&self, call: usize, generation: Generation) -> Result<(), SubmitError> {
+        let line = self.lines.get(call).ok_or(SubmitError::Damaged)?;
+        line.publish(generation).map_err(|_| SubmitError::Damaged)
+    }
+
+    /// Client: the second half of [`submit`](Queue::submit).
+    #[inline]
+    pub fn enqueue(
+        &self,
+        producer: &mut Producer,
+        call: usize,
+        generation: Generation,
+    ) -> Result<(), SubmitError> {
+        let line = self.lines.get(call).ok_or(SubmitError::Damaged)?;
         match producer.push(self.ring, Entry { call, generation }, |older| self.is_queued(older)) {
             Ok(()) => {}
             Err(PushError::Corrupt) => return Err(SubmitError::Damaged),

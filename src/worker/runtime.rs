@@ -6,7 +6,7 @@ use super::lanes::{Lane, Lanes};
 use crate::conn::{Link, Message};
 use crate::error::Result;
 use crate::limits::MAX_LANES;
-use crate::primitive::{AtomicBool, AtomicU64, Ordering};
+use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
 use crate::ring::{Adaptive, CallLine, Entry, Life, Mode, Parker, Taken, Waited};
 use crate::shm::{
     Board, Control, Fetch, Foreign, Placed, Region, RegionEntry, RegionId, RegionKind, Register, RESULT_BLOCKS,
@@ -52,6 +52,8 @@ pub(super) struct Cursor {
     hot: Option<(Arc<Lane>, usize)>,
 }
 
+/// Looks at the line served last before idleness is announced.
+const HOT_SPINS: u32 = 64;
 /// A parked worker looks around at least this often; doorbells and the arbiter's tick do the work.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// Mappings of closed lanes are dropped at most this often.
@@ -120,7 +122,9 @@ impl Worker {
                     cursor.hot = Some((lane, entry.call));
                 }
                 None => {
-                    if let Some((lane, entry)) = self.wait(&parker, &mut adaptive, &mut cursor) {
+                    let next = self.take_hot(&adaptive, &cursor);
+                    let next = next.or_else(|| self.wait(&parker, &mut adaptive, &cursor));
+                    if let Some((lane, entry)) = next {
                         self.run(thread, &lane, entry);
                     }
                 }
@@ -191,20 +195,50 @@ impl Worker {
         }
     }
 
+    /// Watches the line that was served last for a moment, before idleness is announced: a client that calls again
+    /// at once finds its worker without a ring entry, a hint or a doorbell. Only when nothing is pending, so that
+    /// it takes nothing from other lanes; and short, since others see a busy worker meanwhile.
+    #[inline]
+    fn take_hot(&self, adaptive: &Adaptive, cursor: &Cursor) -> Option<(Arc<Lane>, Entry)> {
+        let (lane, call) = cursor.hot.as_ref()?;
+        if !adaptive.spins() {
+            return None;
+        }
+        let line = &lane.control.lines()[*call];
+        for _ in 0..HOT_SPINS {
+            if CallLine::is_queued(line.glance()) {
+                return self.take_line(lane, *call);
+            }
+            spin_loop();
+        }
+        None
+    }
+
+    /// Takes this call, if it is queued and its lane is still open.
+    fn take_line(&self, lane: &Arc<Lane>, call: usize) -> Option<(Arc<Lane>, Entry)> {
+        if self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
+            return None;
+        }
+        lane.requests.record(call).prefetch();
+        match lane.queue(&self.board).take_line(self.life, call) {
+            Taken::Call(entry) => Some((lane.clone(), entry)),
+            _ => None,
+        }
+    }
+
     /// Nothing to take: spin, yield, sleep, as the controller says. `Some` when the line served last was taken
     /// while spinning.
     fn wait(
         &self,
         parker: &Parker<'_>,
         adaptive: &mut Adaptive,
-        cursor: &mut Cursor,
+        cursor: &Cursor,
     ) -> Option<(Arc<Lane>, Entry)> {
         let announced = parker.announce(|| {
             self.has_work() || self.registry.sweep() != cursor.sweep || self.stopping.load(Ordering::Acquire)
         });
         let heard = announced?;
-        let hot = cursor.hot.clone();
-        let hot_line = hot.as_ref().map(|(lane, call)| &lane.control.lines()[*call]);
+        let hot_line = cursor.hot.as_ref().map(|(lane, call)| &lane.control.lines()[*call]);
         let hot_word = hot_line.map(CallLine::glance);
         let changed = || hot_line.map(CallLine::glance) != hot_word || parker.rang(heard);
         // At most one parker of a board spins: the others would only take processor time from those that work.
@@ -220,14 +254,8 @@ impl Worker {
             }
         }
         parker.retract(); // before anything is claimed
-        let (lane, call) = hot?;
-        if self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
-            return None;
-        }
-        match lane.queue(&self.board).take_line(self.life, call) {
-            Taken::Call(entry) => Some((lane, entry)),
-            _ => None,
-        }
+        let (lane, call) = cursor.hot.as_ref()?;
+        self.take_line(lane, *call)
     }
 
     /// Whether a lane that this worker may take from has something pending.
@@ -347,7 +375,7 @@ impl Worker {
 
     /// Drops what belongs to clients that are gone.
     fn sweep_if_due(&self) {
-        let now = clock::monotonic_ns();
+        let now = clock::coarse_ns();
         let last = self.swept_ns.load(Ordering::Relaxed);
         if now.saturating_sub(last) < SWEEP_EVERY_NS
             || self.swept_ns.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
