@@ -4,11 +4,14 @@
 mod baseline;
 mod blocks;
 mod call;
+mod death;
 mod options;
+mod payload;
 mod place;
 mod report;
 mod rig;
 mod stats;
+mod throughput;
 
 use crate::failure::Failure;
 use crate::help;
@@ -31,7 +34,9 @@ pub fn run(parser: lexopt::Parser) -> Result<ExitCode, Failure> {
     let mut report = Report::new(&options);
     match options.bench {
         Bench::Call => call::run(&options, &mut report)?,
-        Bench::Payload | Bench::Throughput | Bench::Death => {}
+        Bench::Payload => payload::run(&options, &mut report)?,
+        Bench::Throughput => throughput::run(&options, &mut report)?,
+        Bench::Death => death::run(&options, &mut report)?,
     }
     report.finish();
     Ok(ExitCode::SUCCESS)

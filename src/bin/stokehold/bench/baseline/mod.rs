@@ -3,6 +3,7 @@
 
 mod channel;
 mod kid;
+mod memory;
 mod partner;
 mod socket;
 mod table;
@@ -10,8 +11,8 @@ mod word;
 
 pub use channel::Channel;
 pub use kid::Kid;
+pub use memory::{Copying, Filling, Reading};
 pub use partner::Partner;
 pub use socket::Socket;
-#[allow(unused_imports)]
 pub use table::Table;
 pub use word::{ByFutex, BySpin, ByYield};
