@@ -7,7 +7,7 @@ use crate::conn::{Link, Message};
 use crate::error::Result;
 use crate::limits::MAX_LANES;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
-use crate::ring::{Adaptive, CallLine, Entry, Life, Mode, Parker, Taken, Waited};
+use crate::ring::{Adaptive, CallLine, Entry, Life, Mode, Parker, Taken, Waited, wake_idle};
 use crate::shm::{
     Board, Control, Fetch, Foreign, Placed, Region, RegionEntry, RegionId, RegionKind, Register, RESULT_BLOCKS,
     Registry, Requests, Results, Store,
@@ -185,7 +185,15 @@ impl Worker {
         match taken {
             Taken::Call(entry) => Some((lane, entry)),
             Taken::Nothing => {
-                queue.quiesce();
+                let current = || self.lanes.open(&self.registry, index) == Some(serial);
+                if queue.quiesce_if(current) {
+                    // Others who looked while the bit was away may sleep beside what came in between.
+                    wake_idle(self.board.idle(), |parker| {
+                        if let Some(doorbell) = self.board.doorbell(parker) {
+                            doorbell.ring(&Kernel);
+                        }
+                    });
+                }
                 None
             }
             Taken::Damaged => {
