@@ -142,16 +142,17 @@ impl Lane {
         self.free.load(Ordering::Relaxed).count_ones()
     }
 
-    /// Whether a worker probably watches this call's line.
+    /// Whether a worker probably watches this call's line: it did when it answered, and has had no other since.
     #[inline]
     pub fn is_hot(&self, call: usize) -> bool {
-        self.calls[call].hot.load(Ordering::Relaxed)
+        let alone = self.free.load(Ordering::Relaxed) == !(1 << call);
+        alone && self.calls[call].hot.load(Ordering::Relaxed)
     }
 
     /// Remembers whether it does.
     #[inline]
     pub fn set_hot(&self, call: usize, hot: bool) {
-        if self.is_hot(call) != hot {
+        if self.calls[call].hot.load(Ordering::Relaxed) != hot {
             self.calls[call].hot.store(hot, Ordering::Relaxed);
         }
     }
