@@ -92,7 +92,12 @@ impl Lane {
     /// Its calls as a queue.
     #[inline]
     pub fn queue<'a>(&'a self, board: &'a Board) -> Queue<'a> {
-        Queue { lines: self.control.lines(), ring: self.control.ring(), pending: board.pending(), index: self.index }
+        Queue {
+            lines: self.control.lines(),
+            ring: self.control.ring(),
+            pending: board.pending(),
+            index: self.index,
+        }
     }
 
     /// A free call and the generation it may be submitted with. The lowest number first, so that a client with one
@@ -105,7 +110,12 @@ impl Lane {
         let mut bits = self.free.load(Ordering::Relaxed);
         while bits != 0 {
             let call = bits.trailing_zeros() as usize;
-            match self.free.compare_exchange_weak(bits, bits & !(1 << call), Ordering::Acquire, Ordering::Relaxed) {
+            match self.free.compare_exchange_weak(
+                bits,
+                bits & !(1 << call),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => {
                     return Ok((call, Generation(self.calls[call].generation.load(Ordering::Relaxed))));
                 }

@@ -1,12 +1,12 @@
 //! A call in flight, and the one place where it is decided which outcome it has.
 
+use super::Response;
 use super::connection::Shared;
 use super::lane::Lane;
 use super::outcome;
 use super::waiter::{Roused, Waiter};
-use super::Response;
 use crate::error::{CancelledBy, Cause, Error, Kind, Result};
-use crate::ring::{Cancel, CallLine, Generation, Life, Reason, State, Word};
+use crate::ring::{CallLine, Cancel, Generation, Life, Reason, State, Word};
 use crate::shm::{Deadline, LaneState, OwnRecord, SlotState};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
@@ -44,9 +44,7 @@ impl Pending {
     /// it answers is dropped.
     pub fn cancel(mut self) -> Result<Response> {
         match self.flight.take() {
-            Some(flight) => {
-                flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started })
-            }
+            Some(flight) => flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started }),
             None => Err(Error::bad_request("the outcome was taken already")),
         }
     }
@@ -166,8 +164,10 @@ impl Flight {
     /// The word left QUEUED and RUNNING: what that means.
     fn settled(self, word: Word) -> Result<Response> {
         match (word.state(), word.life()) {
-            (State::Done, Some(life)) => outcome::take(self.shared.clone(), self.lane.clone(), self.call, word, life)
-                .unwrap_or_else(|why| self.damaged(why)),
+            (State::Done, Some(life)) => {
+                outcome::take(self.shared.clone(), self.lane.clone(), self.call, word, life)
+                    .unwrap_or_else(|why| self.damaged(why))
+            }
             (State::Lost, life) => {
                 let kind = self.loss(word.reason(), life);
                 match self.lane.release(self.call, word) {
@@ -182,7 +182,8 @@ impl Flight {
 
     fn loss(&self, reason: Option<Reason>, life: Option<Life>) -> Kind {
         use crate::error::Absence;
-        let cause = || life.and_then(|life| self.shared.registry.death(life)).map_or(Cause::Unknown, |d| d.cause);
+        let cause =
+            || life.and_then(|life| self.shared.registry.death(life)).map_or(Cause::Unknown, |d| d.cause);
         match reason {
             Some(Reason::NotBegun) => Kind::WorkerDied { cause: cause(), started: false },
             Some(Reason::Begun) | None => Kind::WorkerDied { cause: cause(), started: true },

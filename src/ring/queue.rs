@@ -76,7 +76,8 @@ impl Queue<'_> {
         generation: Generation,
     ) -> Result<(), SubmitError> {
         let line = self.lines.get(call).ok_or(SubmitError::Damaged)?;
-        if let Err(why) = producer.push(self.ring, Entry { call, generation }, |older| self.is_queued(older)) {
+        if let Err(why) = producer.push(self.ring, Entry { call, generation }, |older| self.is_queued(older))
+        {
             // One who walks the words may have come first; then it is submitted after all.
             return match why {
                 _ if !line.withdraw(generation) => Ok(()),
