@@ -132,8 +132,11 @@ impl Client {
         &self.shared.apps
     }
 
-    /// The pids of the workers that are ready, as the arbiter last published them.
+    /// The pids of the workers that are ready, as the arbiter last published them. None in a forked copy.
     pub fn worker_pids(&self) -> Vec<u32> {
+        if !self.shared.is_original() {
+            return Vec::new();
+        }
         self.shared.registry.ready_pids()
     }
 }
@@ -142,13 +145,17 @@ impl Shared {
     /// Whether this handle may be used here at all.
     #[inline]
     pub(super) fn check(&self) -> Result<()> {
-        if !self.guard.is_original() {
-            return Err(Error::new(ErrorKind::Forked));
-        }
+        self.check_process()?;
         if self.arbiter.dead.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::ArbiterDied { started: false }));
         }
         Ok(())
+    }
+
+    /// Whether this is the process that made the handle: a forked copy does not have its memory.
+    #[inline]
+    pub(super) fn check_process(&self) -> Result<()> {
+        if self.guard.is_original() { Ok(()) } else { Err(Error::new(ErrorKind::Forked)) }
     }
 
     /// Whether the pool has this app.

@@ -29,14 +29,17 @@ impl Pending {
     /// Any of the outcomes of [`Code`](crate::Code) 1 to 10.
     pub fn wait(mut self) -> Result<Response> {
         match self.flight.take() {
-            Some(flight) => flight.wait(),
+            Some(flight) => {
+                flight.shared.check_process()?;
+                flight.wait()
+            }
             None => Err(Error::bad_request("the outcome was taken already")),
         }
     }
 
     /// Whether the outcome is there, so that [`wait`](Pending::wait) would not block.
     pub fn is_ready(&self) -> bool {
-        self.flight.as_ref().is_none_or(|flight| !crate::ring::CallLine::is_pending(flight.glance()))
+        self.flight.as_ref().is_none_or(|flight| !flight.shared.is_original() || !crate::ring::CallLine::is_pending(flight.glance()))
     }
 
     /// Cancels the call, unless its outcome came first: then it is that outcome. The worker is not interrupted; what
@@ -44,6 +47,7 @@ impl Pending {
     pub fn cancel(mut self) -> Result<Response> {
         match self.flight.take() {
             Some(flight) => {
+                flight.shared.check_process()?;
                 flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started })
             }
             None => Err(Error::bad_request("the outcome was taken already")),
@@ -53,7 +57,8 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(flight) = self.flight.take() {
+        // The call is the original's: a forked copy has no such memory, and no right to end it.
+        if let Some(flight) = self.flight.take().filter(|flight| flight.shared.is_original()) {
             drop(flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started }));
         }
     }
@@ -166,8 +171,10 @@ impl Flight {
         {
             return Some(Ended::Damaged("another process found the lane damaged"));
         }
+        // Without a cause it is worth a slice to wait for the end: an exit with status 0 cannot be told before it.
         if let (State::Running, Some(life)) = (word.state(), word.life())
             && self.is_dying(life)
+            && (roused == Roused::Slice || self.shared.registry.death(life).is_some())
         {
             return Some(Ended::WorkerDying(life));
         }
