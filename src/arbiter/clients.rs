@@ -123,15 +123,13 @@ impl Arbiter<'_> {
                         Ok(Some(self.open_lane(number, id, serial, fd, len)))
                     }
                     Some(RegionKind::Growth) => {
-                        let lane = self.clients.get(&number).and_then(|c| c.lanes.last().copied());
-                        let serial =
-                            lane.and_then(|index| self.lanes[index].as_ref()).map(|lane| lane.serial);
-                        let Some(serial) = serial else {
+                        let serial = message.int::<i64>("serial")? as u64;
+                        if self.lane_of(number, serial).is_none() {
                             return Ok(Some(refuse(
                                 id,
                                 ErrorKind::BadRequest("a region without a lane".into()),
                             )));
-                        };
+                        }
                         self.answer_register(id, RegionKind::Growth, fd, len, Owner::of_lane(serial))
                             .map(Some)
                     }
@@ -202,10 +200,7 @@ impl Arbiter<'_> {
     }
 
     fn open_lane(&mut self, number: u32, id: u64, serial: u64, fd: OwnedFd, len: usize) -> Message {
-        let place = self.clients.get(&number).and_then(|c| {
-            c.lanes.iter().copied().find(|i| self.lanes[*i].as_ref().is_some_and(|l| l.serial == serial))
-        });
-        let Some(index) = place else {
+        let Some(index) = self.lane_of(number, serial) else {
             return refuse(id, ErrorKind::BadRequest(format!("no lane {serial} of this client").into()));
         };
         let registered =
@@ -264,6 +259,12 @@ impl Arbiter<'_> {
         let control = lane.control.fd().try_clone_to_owned()?;
         let (_, requests) = self.regions.descriptor(id)?;
         Ok(registered_message(id).of_kind(Kind::Fetched).with_fd(control).with_fd(requests))
+    }
+
+    /// Where this client's lane of this serial number is.
+    fn lane_of(&self, number: u32, serial: u64) -> Option<usize> {
+        let mut lanes = self.clients.get(&number)?.lanes.iter().copied();
+        lanes.find(|i| self.lanes[*i].as_ref().is_some_and(|lane| lane.serial == serial))
     }
 
     fn owns(&self, number: u32, index: usize) -> bool {

@@ -93,7 +93,9 @@ fn start<'a>(link: &mut crate::conn::Link, token: u128, apps: &'a Apps) -> Resul
     let mut config = match link.receive(Some(CONFIG_TIMEOUT))? {
         Some(message) => message.expect(Kind::Config)?,
         None => {
-            return Err(Error::new(ErrorKind::Start("the host closed before it sent a configuration".into())));
+            return Err(Error::new(ErrorKind::Start(
+                "the host closed before it sent a configuration".into(),
+            )));
         }
     };
     if config.str("token")? != format!("{token:032x}") {

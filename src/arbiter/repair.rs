@@ -97,10 +97,17 @@ impl Arbiter<'_> {
     /// and idle bits cannot be derived from words (MODEL.md F3).
     pub(super) fn ring_everybody(&self) {
         self.registry.bump_sweep();
+        self.board.forget_parkers();
+        let pending = self.board.pending();
+        for index in (0..pending.len()).filter(|index| pending.is_set(*index)) {
+            // Workers leave a bit alone whose lane they may not use, and would look at it each time.
+            if !matches!(self.registry.lane(index), LaneState::Open(_)) {
+                pending.clear(index);
+            }
+        }
         for worker in self.workers.values() {
             let first = worker.place * self.settings.threads;
             for parker in first..first + self.settings.threads {
-                self.board.idle().clear(parker);
                 if let Some(doorbell) = self.board.doorbell(parker) {
                     doorbell.ring_always(&Kernel);
                 }

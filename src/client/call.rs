@@ -179,7 +179,8 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
                 lane.requests.record(call).write(header(len), Body::Inline(len), flags, &place[..len]);
             }
             Err(more) => {
-                let mut placed = lane.store.allocate(more.needed, &self.shared.arbiter)?;
+                let mut placed =
+                    lane.store.allocate(more.needed, &self.shared.arbiter.for_lane(lane.serial))?;
                 lease::reset();
                 let mut e = Encoder::new(placed.bytes_mut());
                 let encoded = self.encode_into(&mut e).map(|()| e.finish());

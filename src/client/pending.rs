@@ -30,21 +30,29 @@ impl Pending {
     /// Any of the outcomes of [`Code`](crate::Code) 1 to 10.
     pub fn wait(mut self) -> Result<Response> {
         match self.flight.take() {
-            Some(flight) => flight.wait(),
+            Some(flight) => {
+                flight.shared.check_process()?;
+                flight.wait()
+            }
             None => Err(Error::bad_request("the outcome was taken already")),
         }
     }
 
     /// Whether the outcome is there, so that [`wait`](Pending::wait) would not block.
     pub fn is_ready(&self) -> bool {
-        self.flight.as_ref().is_none_or(|flight| !CallLine::is_pending(flight.glance()))
+        self.flight
+            .as_ref()
+            .is_none_or(|flight| !flight.shared.is_original() || !CallLine::is_pending(flight.glance()))
     }
 
     /// Cancels the call, unless its outcome came first: then it is that outcome. The worker is not interrupted; what
     /// it answers is dropped.
     pub fn cancel(mut self) -> Result<Response> {
         match self.flight.take() {
-            Some(flight) => flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started }),
+            Some(flight) => {
+                flight.shared.check_process()?;
+                flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started })
+            }
             None => Err(Error::bad_request("the outcome was taken already")),
         }
     }
@@ -52,7 +60,8 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(flight) = self.flight.take() {
+        // The call is the original's: a forked copy has no such memory, and no right to end it.
+        if let Some(flight) = self.flight.take().filter(|flight| flight.shared.is_original()) {
             drop(flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started }));
         }
     }
@@ -74,7 +83,7 @@ enum Ended {
 }
 
 /// How long a caller whose worker is dying waits for the cause before it does without.
-const CAUSE_WAIT_NS: u64 = 1_000_000;
+const CAUSE_WAIT_NS: u64 = 20_000_000;
 
 /// A call that was published: the promise that exactly one outcome comes of it.
 #[derive(Debug)]
@@ -203,7 +212,7 @@ impl Flight {
         if let (State::Running, Some(life)) = (word.state(), word.life())
             && self.is_dying(life)
         {
-            // The cause follows the mark within a moment, unless there is much memory to tear down.
+            // An exit with status 0 cannot be told before the process is gone: it is worth a wait.
             let since = *dying_since.get_or_insert_with(clock::monotonic_ns);
             let known = self.shared.registry.death(life).is_some();
             if known || clock::monotonic_ns() - since >= CAUSE_WAIT_NS {

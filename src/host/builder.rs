@@ -202,7 +202,7 @@ impl Builder {
         };
         let [arbiter] = ready.take_fds()?;
         let options = Options { mode: self.mode, ..Options::default() };
-        Ok(Pool::new(link, arbiter, ready.int("pid")?, options))
+        Pool::new(link, arbiter, ready.int("pid")?, options)
     }
 }
 
