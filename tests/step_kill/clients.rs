@@ -116,6 +116,7 @@ pub fn round(scene: &mut Scene, path: &Path, at: u64, tally: &mut Tally) -> Resu
         follow(scene, path, &mut tracee, at)?
     };
     tally.pc = tracee.pc();
+    tally.steps = tally.steps.max(tracee.steps);
     let seen = word(&control)?;
     tally.saw(seen.state(), false);
     let ran = scene.journal.runs(id);

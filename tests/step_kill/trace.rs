@@ -13,6 +13,8 @@ pub struct Tracee {
     tid: Pid,
     /// To be delivered when it goes on.
     signal: Option<Signal>,
+    /// Instructions so far.
+    pub steps: u64,
 }
 
 /// How a step ended.
@@ -34,7 +36,7 @@ impl Tracee {
         let (pid, tid) = (Pid::from_raw(pid as i32), Pid::from_raw(tid as i32));
         ptrace::seize(tid, Options::PTRACE_O_EXITKILL)?;
         ptrace::interrupt(tid)?;
-        let mut tracee = Tracee { pid, tid, signal: None };
+        let mut tracee = Tracee { pid, tid, signal: None, steps: 0 };
         loop {
             match tracee.wait() {
                 Step::Asleep => {}
@@ -47,7 +49,7 @@ impl Tracee {
     /// A child that asked to be traced, up to its first marker.
     pub fn child(pid: u32) -> Tracee {
         let pid = Pid::from_raw(pid as i32);
-        Tracee { pid, tid: pid, signal: None }
+        Tracee { pid, tid: pid, signal: None, steps: 0 }
     }
 
     /// The child dies if this process does. Only while it is stopped.
@@ -58,6 +60,7 @@ impl Tracee {
     /// Executes one instruction.
     pub fn step(&mut self) -> Step {
         let signal = self.signal.take();
+        self.steps += 1;
         match ptrace::step(self.tid, signal) {
             Ok(()) => self.wait(),
             Err(_) => Step::Gone,

@@ -90,6 +90,7 @@ pub fn round(scene: &mut Scene, path: &Path, at: u64, tally: &mut Tally) -> Resu
         over
     };
     tally.pc = tracee.pc();
+    tally.steps = tally.steps.max(tracee.steps);
     let seen = word(scene.control_of(path))?;
     let begun = has_begun(&results, 0, seen.generation());
     let ran = scene.journal.runs(id);
