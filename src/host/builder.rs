@@ -10,7 +10,7 @@ use crate::limits::CLIENT_QUOTA;
 use crate::pool::Config;
 use crate::ring::Mode;
 use crate::sys::process::{self, Fork};
-use crate::sys::signal::Saved;
+use crate::sys::signal::{Saved, Signal};
 use crate::sys::{fd, pidfd, socket};
 use crate::wire::Kind as FrameKind;
 use crate::worker::App;
@@ -159,7 +159,8 @@ impl Builder {
             mode: self.mode,
             timeout_ns: self.timeout_ms.saturating_mul(MS).min(i64::MAX as u64),
             worker_quota: CLIENT_QUOTA as u64,
-            signals: Saved::now()?,
+            // The Rust runtime ignores SIGPIPE before `main`; no child of a Rust program inherits that.
+            signals: Saved::now()?.not_ignoring(Signal::SIGPIPE),
             build: match self.way {
                 Way::Again => process::exe_identity()?,
                 _ => 0,

@@ -29,8 +29,9 @@ impl Worker {
             // arbiter retires the lane and its calls end by the records.
             return self.suspect(lane, "a call was queued that its client did not submit");
         }
-        let now = clock::monotonic_ns();
-        if deadline.is_some_and(|deadline| now >= deadline) {
+        let now = clock::coarse_ns();
+        // The precise clock only where it could make a difference.
+        if deadline.is_some_and(|at| now + clock::COARSE_NS >= at && clock::monotonic_ns() >= at) {
             return self.complete(lane, entry, Place::Expired);
         }
         let begin = self.results.begin_record(thread);

@@ -1,0 +1,134 @@
+//! `bench death`: a worker is killed in the middle of a call. How soon its caller knows, and how soon there is
+//! another worker. The kernel frees the memory of the dead first, so size matters.
+
+use super::options::Options;
+use super::place::{Place, Placement};
+use super::report::{Report, Row};
+use super::rig::Rig;
+use super::stats::Series;
+use crate::demo::Demo;
+use crate::failure::Failure;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+use stokehold::internals::sys::process::Pid;
+use stokehold::internals::sys::signal::Signal;
+use stokehold::internals::sys::{clock, pidfd};
+use stokehold::{App, Client, Code, Error, Mode, Result};
+
+const SIZES: [usize; 2] = [0, 64 << 20];
+const FULL_SIZE: usize = 1 << 30;
+const KILLS: usize = 30;
+/// Long enough for the worker to be at work and for its caller to sleep.
+const SETTLE: Duration = Duration::from_millis(5);
+/// How closely a new worker is looked for.
+const LOOK: Duration = Duration::from_micros(100);
+const GIVE_UP_NS: u64 = 30_000_000_000;
+
+pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Failure> {
+    let placement = options.placement.unwrap_or(Placement::Free);
+    let wait = options.wait.unwrap_or(Mode::Adaptive);
+    let Some(place) = Place::take(placement)? else {
+        report.skipped(&format!("death {}", placement.name()), "needs two processors");
+        return Ok(());
+    };
+    // Deaths so soon after the start count as early ones: they must not degrade the pool or be waited for.
+    let rig =
+        Rig::start_with(&place, wait, 1, |builder| builder.restart_limit(10_000, 1_000).backoff_ms(1, 1))?;
+    for bytes in SIZES.into_iter().chain(options.full.then_some(FULL_SIZE)) {
+        let (error, replaced) = kills(&rig.client, bytes)?;
+        for (case, series) in [(TO_ERROR, error), (TO_READY, replaced)] {
+            if options.wants_case(case) {
+                report.add(Row {
+                    bench: "death",
+                    case: case.into(),
+                    wait: Some(wait),
+                    placement: Some(placement),
+                    bytes: Some(bytes as u64),
+                    threads: Some(1),
+                    p50_us: series.p50_us(),
+                    p99_us: series.p99_us(),
+                    ..Row::default()
+                });
+            }
+        }
+    }
+    Ok(rig.stop()?)
+}
+
+/// Kills workers of this ballast: times to the caller's error, and to the next worker being ready.
+fn kills(client: &Client, bytes: usize) -> Result<(Series, Series)> {
+    let (mut to_error, mut to_ready) = (Vec::new(), Vec::new());
+    let (order, orders) = bounded::<()>(0);
+    let (outcome, outcomes) = bounded::<(u64, Option<Error>)>(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || call_and_tell(client, &orders, &outcome));
+        let result: Result<()> = (0..KILLS).try_for_each(|_| {
+            let (error, ready) = kill_one(client, bytes, &order, &outcomes)?;
+            to_error.push(error);
+            to_ready.push(ready);
+            Ok(())
+        });
+        drop(order); // ends the caller
+        result
+    })?;
+    let series = |mut samples: Vec<u32>| {
+        let mut series = Series::default();
+        series.add(&mut samples);
+        series
+    };
+    Ok((series(to_error), series(to_ready)))
+}
+
+/// The caller: a thread that waits for a call which cannot end well.
+fn call_and_tell(client: &Client, orders: &Receiver<()>, outcome: &Sender<(u64, Option<Error>)>) {
+    for () in orders {
+        let ended = client.call(Demo::NAME, "spin_ms").args((60_000,)).execute().err();
+        if outcome.send((clock::monotonic_ns(), ended)).is_err() {
+            return;
+        }
+    }
+}
+
+fn kill_one(
+    client: &Client,
+    bytes: usize,
+    order: &Sender<()>,
+    outcomes: &Receiver<(u64, Option<Error>)>,
+) -> Result<(u32, u32)> {
+    if bytes > 0 {
+        client.call(Demo::NAME, "ballast").args((bytes,)).execute()?;
+    }
+    let (pid, handle) = worker(client)?;
+    let gone = || Error::bad_request("the calling thread is gone");
+    order.send(()).map_err(|_| gone())?;
+    clock::sleep(SETTLE);
+    let start = clock::monotonic_ns();
+    pidfd::send_signal(handle.as_fd(), Signal::SIGKILL)?;
+    let (told, error) = outcomes.recv().map_err(|_| gone())?;
+    match error {
+        Some(error) if error.code() == Code::WorkerDied => {}
+        Some(other) => return Err(other.context("a call whose worker was killed")),
+        None => return Err(Error::bad_request("a call whose worker was killed ended well")),
+    }
+    while !client.worker_pids().iter().any(|&other| other != pid) {
+        if clock::monotonic_ns() - start > GIVE_UP_NS {
+            return Err(Error::bad_request("no new worker within 30 s"));
+        }
+        clock::sleep(LOOK);
+    }
+    let ready = clock::monotonic_ns() - start;
+    let nanos = |ns: u64| u32::try_from(ns).unwrap_or(u32::MAX);
+    Ok((nanos(told.saturating_sub(start)), nanos(ready)))
+}
+
+/// The one worker there is.
+fn worker(client: &Client) -> Result<(u32, OwnedFd)> {
+    let pid = client.worker_pids().first().copied().unwrap_or_default();
+    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let number = number.ok_or_else(|| Error::bad_request("there is no worker"))?;
+    Ok((pid, pidfd::open(number)?))
+}
+
+const TO_ERROR: &str = "killed to error";
+const TO_READY: &str = "killed to next ready";

@@ -1,0 +1,155 @@
+//! `bench throughput`: calls a second. One client thread that keeps 64 calls in flight, beside a bare call table;
+//! and threads that execute one call after the other.
+
+use super::baseline::{Partner, Table};
+use super::options::Options;
+use super::place::{Place, Placement};
+use super::report::{Report, Row, mode_name};
+use super::rig::Rig;
+use super::stats::median;
+use crate::demo::Demo;
+use crate::failure::Failure;
+use std::collections::VecDeque;
+use stokehold::internals::sys::clock;
+use stokehold::{App, Client, Error, Mode, Pending, Result};
+
+const IN_FLIGHT: usize = 64;
+const BLOCK: u64 = 20_000;
+const TABLE_BLOCK: u64 = 100_000;
+const THREADS: [usize; 3] = [1, 2, 4];
+
+pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Failure> {
+    for wait in [Mode::Adaptive, Mode::Spin, Mode::Park] {
+        // Parked is for who asks.
+        let by_default = wait != Mode::Park || options.wait == Some(Mode::Park);
+        let placement = options.placement.unwrap_or(Placement::Two);
+        if !by_default || !options.wants(wait, placement) || !options.wants_case(SATURATED) {
+            continue;
+        }
+        let Some(place) = Place::take(placement)? else {
+            report.skipped(
+                &format!("throughput {} {}", mode_name(wait), placement.name()),
+                "needs two processors",
+            );
+            continue;
+        };
+        saturated(options, report, &place, wait)?;
+    }
+    let (wait, placement) =
+        (options.wait.unwrap_or(Mode::Adaptive), options.placement.unwrap_or(Placement::Free));
+    if options.wants_case(CONCURRENT)
+        && let Some(place) = Place::take(placement)?
+    {
+        concurrent(options, report, &place, wait)?;
+    }
+    Ok(())
+}
+
+/// One thread, 64 in flight, first in first out.
+fn saturated(options: &Options, report: &mut Report, place: &Place, wait: Mode) -> Result<()> {
+    let mut table = Table::new(&Partner::new(place.partner())?);
+    let rig = Rig::start(place, wait, 1)?;
+    pipeline(&rig.client, BLOCK)?; // warm
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let start = clock::monotonic_ns();
+    while ours.len() < 3 || seconds_since(start) < options.seconds {
+        let rate = pipeline(&rig.client, BLOCK)?;
+        let bare = table.block(TABLE_BLOCK);
+        ours.push(rate);
+        theirs.push(bare);
+        ratios.push(rate / bare);
+    }
+    report.add(Row {
+        bench: "throughput",
+        case: SATURATED.into(),
+        wait: Some(wait),
+        placement: Some(place.placement()),
+        bytes: Some(64),
+        threads: Some(1),
+        per_s: median(ours),
+        baseline: Some("bare call table".into()),
+        baseline_per_s: median(theirs),
+        ratio: median(ratios),
+        ..Row::default()
+    });
+    rig.stop()
+}
+
+/// Makes `calls` calls with 64 in flight and checks each result; how many that were a second.
+fn pipeline(client: &Client, calls: u64) -> Result<f64> {
+    let mut flying: VecDeque<(u64, Pending)> = VecDeque::with_capacity(IN_FLIGHT);
+    let mut sent = 0;
+    let start = clock::monotonic_ns();
+    while sent < calls || !flying.is_empty() {
+        while sent < calls && flying.len() < IN_FLIGHT {
+            let bytes = numbered(sent);
+            flying.push_back((sent, client.call(Demo::NAME, "echo").args((&bytes[..],)).submit()?));
+            sent += 1;
+        }
+        if let Some((number, pending)) = flying.pop_front() {
+            let response = pending.wait()?;
+            if response.as_bytes()? != numbered(number) {
+                return Err(Error::bad_request(format!("call {number} has another call's result")));
+            }
+        }
+    }
+    Ok(calls as f64 * 1e9 / (clock::monotonic_ns() - start).max(1) as f64)
+}
+
+/// 64 bytes that differ from call to call.
+fn numbered(number: u64) -> [u8; 64] {
+    let mut bytes = [7; 64];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+/// Threads of one client, each with one call at a time.
+fn concurrent(options: &Options, report: &mut Report, place: &Place, wait: Mode) -> Result<()> {
+    let rig = Rig::start(place, wait, 1)?;
+    for threads in THREADS {
+        let begin = clock::monotonic_ns();
+        let end = begin + (options.seconds * 1e9) as u64;
+        let client = &rig.client;
+        let counts: Vec<Result<u64>> = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(move || until(client, end))).collect();
+            running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked()))).collect()
+        });
+        let calls = counts.into_iter().sum::<Result<u64>>()?;
+        report.add(Row {
+            bench: "throughput",
+            case: CONCURRENT.into(),
+            wait: Some(wait),
+            placement: Some(place.placement()),
+            bytes: Some(64),
+            threads: Some(threads as u64),
+            per_s: Some(calls as f64 * 1e9 / (clock::monotonic_ns() - begin) as f64),
+            ..Row::default()
+        });
+    }
+    rig.stop()
+}
+
+/// One call after the other until this time; how many.
+fn until(client: &Client, end: u64) -> Result<u64> {
+    let mut calls = 0;
+    while clock::monotonic_ns() < end {
+        let bytes = numbered(calls);
+        let response = client.call(Demo::NAME, "echo").args((&bytes[..],)).execute()?;
+        if response.as_bytes()? != bytes {
+            return Err(Error::bad_request(format!("call {calls} has another call's result")));
+        }
+        calls += 1;
+    }
+    Ok(calls)
+}
+
+fn panicked() -> Error {
+    Error::bad_request("a measuring thread panicked")
+}
+
+fn seconds_since(start: u64) -> f64 {
+    (clock::monotonic_ns() - start) as f64 / 1e9
+}
+
+const SATURATED: &str = "64 in flight";
+const CONCURRENT: &str = "threads";
