@@ -138,11 +138,6 @@ impl Scene {
         self.next
     }
 
-    /// The numbers that were not given out yet.
-    pub fn next_id(&self) -> u64 {
-        self.next
-    }
-
     /// The control region that the arbiter made since the last one that was asked for.
     pub fn new_control(&mut self) -> Result<Control, Wrong> {
         let fresh = memfds(self.pool.arbiter_pid(), "control");

@@ -15,6 +15,8 @@ pub struct Tracee {
     signal: Option<Signal>,
     /// Instructions so far.
     pub steps: u64,
+    /// Where it was before each of them, if that is wanted.
+    pub trail: Option<Vec<u64>>,
 }
 
 /// How a step ended.
@@ -36,7 +38,7 @@ impl Tracee {
         let (pid, tid) = (Pid::from_raw(pid as i32), Pid::from_raw(tid as i32));
         ptrace::seize(tid, Options::PTRACE_O_EXITKILL)?;
         ptrace::interrupt(tid)?;
-        let mut tracee = Tracee { pid, tid, signal: None, steps: 0 };
+        let mut tracee = Tracee { pid, tid, signal: None, steps: 0, trail: trail() };
         loop {
             match tracee.wait() {
                 Step::Asleep => {}
@@ -49,7 +51,7 @@ impl Tracee {
     /// A child that asked to be traced, up to its first marker.
     pub fn child(pid: u32) -> Tracee {
         let pid = Pid::from_raw(pid as i32);
-        Tracee { pid, tid: pid, signal: None, steps: 0 }
+        Tracee { pid, tid: pid, signal: None, steps: 0, trail: trail() }
     }
 
     /// The child dies if this process does. Only while it is stopped.
@@ -61,6 +63,9 @@ impl Tracee {
     pub fn step(&mut self) -> Step {
         let signal = self.signal.take();
         self.steps += 1;
+        if let Some(trail) = &mut self.trail {
+            trail.extend(ptrace::getregs(self.tid).ok().map(pc));
+        }
         match ptrace::step(self.tid, signal) {
             Ok(()) => self.wait(),
             Err(_) => Step::Gone,
@@ -117,18 +122,29 @@ impl Tracee {
 
     /// SIGKILL for the whole process, wherever the thread is; waits until the thread is gone.
     pub fn kill(mut self) {
+        for pc in self.trail.take().into_iter().flatten() {
+            println!("{}", quick(self.pid, pc));
+        }
         let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
         while self.wait() != Step::Gone {}
     }
 
     /// The address of its next instruction; `None` unless it is stopped.
     pub fn pc(&self) -> Option<u64> {
-        let regs = ptrace::getregs(self.tid).ok()?;
-        #[cfg(target_arch = "x86_64")]
-        return Some(regs.rip);
-        #[cfg(target_arch = "aarch64")]
-        return Some(regs.pc);
+        ptrace::getregs(self.tid).ok().map(pc)
     }
+}
+
+fn pc(regs: libc::user_regs_struct) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    return regs.rip;
+    #[cfg(target_arch = "aarch64")]
+    return regs.pc;
+}
+
+/// `STEP_KILL_TRAIL=1` with `--at` a large number prints every address: what a path consists of.
+fn trail() -> Option<Vec<u64>> {
+    std::env::var_os("STEP_KILL_TRAIL").map(|_| Vec::new())
 }
 
 /// An address of a process that was forked from `pid`, for people: its offset in its image, and the function if
@@ -147,6 +163,13 @@ pub fn place(pid: u32, pc: Option<u64>) -> String {
         }
     }
     format!("pc {pc:#x}")
+}
+
+fn quick(pid: Pid, pc: u64) -> String {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let exe = fs::read_link("/proc/self/exe").unwrap_or_default();
+    let base = image_base(&maps, &exe.to_string_lossy()).unwrap_or(0);
+    format!("trail {:#x}", pc.wrapping_sub(base))
 }
 
 fn image_base(maps: &str, file: &str) -> Option<u64> {

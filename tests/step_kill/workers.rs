@@ -8,6 +8,7 @@ use crate::trace::{Alarm, Step, Tracee};
 use std::time::{Duration, Instant};
 use stokehold::Mode;
 use stokehold::internals::ring::State;
+use stokehold::internals::shm::Control;
 use stokehold::internals::sys::clock;
 
 /// What the client is doing meanwhile, and with it which way the worker goes.
@@ -17,8 +18,10 @@ pub enum Client {
     Idle,
     /// It sleeps in `execute`, in another process.
     Waiting,
-    /// It gave the call up after the worker had claimed it.
+    /// It gave the call up as soon as the worker had claimed it.
     Cancelled,
+    /// It gave the call up as soon as the app had begun.
+    GaveUp,
     /// Its deadline passed before the worker came.
     Expired,
 }
@@ -39,6 +42,7 @@ pub const PATHS: &[Path] = &[
     Path { name: "worker-idle", client: Client::Idle, workers: 1, mode: Mode::Park, cold: false },
     Path { name: "worker-waiting", client: Client::Waiting, workers: 1, mode: Mode::Park, cold: false },
     Path { name: "worker-cancelled", client: Client::Cancelled, workers: 1, mode: Mode::Park, cold: false },
+    Path { name: "worker-given-up", client: Client::GaveUp, workers: 1, mode: Mode::Park, cold: false },
     Path { name: "worker-expired", client: Client::Expired, workers: 1, mode: Mode::Park, cold: false },
     Path { name: "worker-of-two", client: Client::Idle, workers: 2, mode: Mode::Park, cold: false },
     Path { name: "worker-spinning", client: Client::Idle, workers: 1, mode: Mode::Spin, cold: false },
@@ -63,6 +67,13 @@ pub fn round(scene: &mut Scene, path: &Path, at: u64, tally: &mut Tally) -> Resu
     let results = results_of(target.pid)?;
     let mut tracee = Tracee::seize(target.pid, target.tid).map_err(|e| format!("ptrace: {e}"))?;
     let id = scene.id();
+    // A client that the worker never met: its lane is fetched and mapped on the way.
+    let fresh = if path.cold {
+        let client = scene.pool.client().map_err(|e| format!("one more client: {e}"))?;
+        Some((client, scene.new_control()?))
+    } else {
+        None
+    };
     let mut pending = None;
     if path.client == Client::Waiting {
         let caller = scene.caller.as_mut().ok_or("no caller")?;
@@ -72,27 +83,35 @@ pub fn round(scene: &mut Scene, path: &Path, at: u64, tally: &mut Tally) -> Resu
         waits.ok_or("the caller does not wait")?;
     } else {
         let deadline_ms = if path.client == Client::Expired { 1 } else { DEADLINE_MS };
-        let call = scene.client.call(APP, "run").args((id as i64,)).deadline_ms(deadline_ms);
+        let client = fresh.as_ref().map_or(&scene.client, |(client, _)| client);
+        let call = client.call(APP, "run").args((id as i64,)).deadline_ms(deadline_ms);
         pending = Some(call.submit().map_err(|e| format!("submit: {e}"))?);
         if path.client == Client::Expired {
             clock::sleep(Duration::from_micros(1100));
         }
     }
+    let control = match (&fresh, &scene.caller_control) {
+        (Some((_, control)), _) => control,
+        (_, Some(control)) if path.client == Client::Waiting => control,
+        _ => &scene.control,
+    };
+    let generation = word(control)?.generation();
     let mut cancelled = None;
     let over = {
-        let alarm = Alarm::set();
-        if path.client == Client::Cancelled {
-            follow(scene, path, &target, &mut tracee, u64::MAX, &mut |state| state == Some(State::Running))?;
+        let _alarm = Alarm::set();
+        let mut follow = |steps, until: &dyn Fn() -> bool| follow(path, control, &target, &mut tracee, steps, until);
+        if let Client::Cancelled | Client::GaveUp = path.client {
+            let early = path.client == Client::Cancelled;
+            let now = || if early { state(control) == Some(State::Running) } else { scene.journal.runs(id) == 1 };
+            follow(u64::MAX, &now)?;
             cancelled = pending.take().map(|pending| Outcome::of(pending.cancel()));
         }
-        let over = follow(scene, path, &target, &mut tracee, at, &mut |_| false)?;
-        drop(alarm);
-        over
+        follow(at, &|| false)?
     };
     tally.pc = tracee.pc();
     tally.steps = tally.steps.max(tracee.steps);
-    let seen = word(scene.control_of(path))?;
-    let begun = has_begun(&results, 0, seen.generation());
+    let seen = word(control)?;
+    let begun = has_begun(&results, 0, generation);
     let ran = scene.journal.runs(id);
     tally.saw(seen.state(), begun);
     let killed = Instant::now();
@@ -129,7 +148,8 @@ fn judge(path: &Path, state: State, begun: bool, ran: u32, runs: u32, outcome: O
     };
     let resent = path.client == Client::Waiting;
     match (path.client, state) {
-        (Client::Cancelled, _) => outcome == Outcome::Cancelled(true) && runs <= 1 && runs == ran,
+        (Client::Cancelled, _) => outcome == Outcome::Cancelled(true) && runs == 0,
+        (Client::GaveUp, _) => outcome == Outcome::Cancelled(true) && runs == 1,
         (Client::Expired, State::Running) => {
             // By the caller's own look at the clock, or by the repair, whichever came first.
             runs == 0 && matches!(outcome, Outcome::Deadline(_) | Outcome::Died(false) | Outcome::Died(true))
@@ -139,7 +159,8 @@ fn judge(path: &Path, state: State, begun: bool, ran: u32, runs: u32, outcome: O
         (_, State::Queued) => ran == 0 && runs == 1 && answered(Some(false)),
         // A published result wins over the death.
         (_, State::Done) => ran == 1 && runs == 1 && answered(Some(true)),
-        (_, State::Idle) => false,
+        // The caller that waited has taken its result already.
+        (Client::Waiting, State::Idle) => ran == 1 && runs == 1 && answered(Some(true)),
         (_, State::Running) if begun => ran <= 1 && runs == ran && outcome == Outcome::Died(true),
         (_, State::Running) if resent => {
             // `started` before the pidfd fired: the caller could not know better, and it was not sent again.
@@ -150,23 +171,21 @@ fn judge(path: &Path, state: State, begun: bool, ran: u32, runs: u32, outcome: O
     }
 }
 
-/// Steps `steps` instructions, or until `stop` likes the word's state, or the path is over: then `true`.
+/// Steps `steps` instructions, or until `stop` says so, or the path is over: then `true`.
 fn follow(
-    scene: &Scene,
     path: &Path,
+    control: &Control,
     target: &Target,
     tracee: &mut Tracee,
     steps: u64,
-    stop: &mut dyn FnMut(Option<State>) -> bool,
+    stop: &dyn Fn() -> bool,
 ) -> Result<bool, Wrong> {
-    let control = scene.control_of(path);
     let mut since_done = 0;
     for _ in 0..steps {
-        let state = state(control);
-        if stop(state) {
+        if stop() {
             return Ok(false);
         }
-        if path.mode == Mode::Spin && state == Some(State::Done) {
+        if path.mode == Mode::Spin && state(control) == Some(State::Done) {
             since_done += 1;
             if since_done == SPINS {
                 return Ok(true);
@@ -185,13 +204,4 @@ fn follow(
         }
     }
     Ok(false)
-}
-
-impl Scene {
-    fn control_of(&self, path: &Path) -> &stokehold::internals::shm::Control {
-        match (&self.caller_control, path.client) {
-            (Some(control), Client::Waiting) => control,
-            _ => &self.control,
-        }
-    }
 }
