@@ -6,7 +6,8 @@
 use crate::app::{APP, answer};
 use crate::report::Tally;
 use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, state, until, word};
-use crate::trace::{Alarm, Step, Tracee};
+use crate::trace::{Alarm, Arrival, Step, Tracee};
+use crate::Ways;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use stokehold::internals::ring::State;
@@ -71,11 +72,20 @@ pub const PATHS: &[Path] = &[
     Path { name: "leave", routine: Routine::Leave, worker: Worker::Idle, mode: Mode::Park },
 ];
 
+/// No routine is followed further. Only leaving is longer: it unmaps and frees, which concerns nobody else.
+const LONGEST: usize = 3000;
+
 /// What a victim exits with that got a wrong outcome.
 const WRONG: i32 = 3;
 
-/// Kills the client after `at` instructions. `false` when the path was over before.
-pub fn round(scene: &mut Scene, path: &Path, at: u64, tally: &mut Tally) -> Result<bool, Wrong> {
+/// Kills the client after `at` instructions of the path; without `at` when it is through, and notes the way.
+pub fn round(
+    scene: &mut Scene,
+    path: &Path,
+    at: Option<usize>,
+    ways: &mut Ways,
+    tally: &mut Tally,
+) -> Result<(), Wrong> {
     let (warm, id, other) = (scene.id(), scene.id(), scene.id());
     let lane = scene.pool.client_socket().map_err(|e| e.to_string())?;
     let pid = match process::fork().map_err(|e| e.to_string())? {
@@ -111,12 +121,30 @@ pub fn round(scene: &mut Scene, path: &Path, at: u64, tally: &mut Tally) -> Resu
     if path.routine == Routine::Expire {
         clock::sleep(Duration::from_micros(1100));
     }
-    let over = {
-        let _alarm = Alarm::set();
-        follow(scene, path, &mut tracee, at)?
+    let alarm = Alarm::set();
+    let asleep = || {
+        // On its bell: now the worker may answer.
+        if path.routine == Routine::Wait {
+            scene.journal.release();
+        }
+        false
     };
+    let mut left = LONGEST;
+    let mut long = || {
+        left -= 1;
+        left == 0
+    };
+    let arrival = match at {
+        None => tracee.walk(&mut ways.path, &asleep, &mut long),
+        Some(at) => tracee.go(&ways.path, at, ways.plain, &asleep),
+    };
+    drop(alarm);
+    match arrival {
+        Arrival::Gone | Arrival::Asleep => return Err("the victim ended by itself, perhaps on a wrong outcome".into()),
+        Arrival::Marker if at.is_some_and(|at| at < ways.path.len()) => tally.missed += 1,
+        _ => {}
+    }
     tally.pc = tracee.pc();
-    tally.steps = tally.steps.max(tracee.steps);
     let seen = word(&control)?;
     tally.saw(seen.state(), false);
     let ran = scene.journal.runs(id);
@@ -148,27 +176,7 @@ pub fn round(scene: &mut Scene, path: &Path, at: u64, tally: &mut Tally) -> Resu
     if runs > most || runs < ran || scene.journal.runs(warm) != u32::from(path.routine != Routine::Leave) {
         return Err(format!("the word was {seen:?}; the call ran {ran} times before, {runs} after"));
     }
-    Ok(!over)
-}
-
-/// Steps `steps` instructions, or to the marker at the end of the path: then `true`.
-fn follow(scene: &Scene, path: &Path, tracee: &mut Tracee, steps: u64) -> Result<bool, Wrong> {
-    for _ in 0..steps {
-        let mut step = tracee.step();
-        while step == Step::Asleep {
-            // Asleep on its bell: now the worker may answer.
-            if path.routine == Routine::Wait {
-                scene.journal.release();
-            }
-            step = tracee.wait();
-        }
-        match step {
-            Step::Marker => return Ok(true),
-            Step::Gone => return Err("the victim ended by itself, perhaps on a wrong outcome".into()),
-            _ => {}
-        }
-    }
-    Ok(false)
+    Ok(())
 }
 
 fn marker(step: Step, when: &str) -> Result<(), Wrong> {

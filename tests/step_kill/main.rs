@@ -6,7 +6,9 @@
 //! moment of the death allows; the app ran at most once; the next call succeeds; lanes and descriptors come back.
 //! The pool and the peers live on through all rounds of a path, only the victim is replaced.
 //!
-//! `step_kill [FILTER] [--only PATH] [--at K] [--from K] [--to K] [--stride N] [--full] [--list]`
+//! `step_kill [FILTER] [--only PATH] [--at K] [--from K] [--to K] [--stride N] [--full] [--plain] [--list]`
+//!
+//! `--full` takes every position of the long paths, too; `--plain` goes everywhere by single steps.
 
 mod app;
 mod clients;
@@ -18,6 +20,7 @@ mod workers;
 
 use report::Tally;
 use scene::{Scene, Wrong};
+use trace::Trail;
 use std::process::ExitCode;
 use stokehold::Mode;
 
@@ -28,15 +31,26 @@ enum Path {
     Client(clients::Path),
 }
 
+/// The ways that victims go, noted in a first round.
+#[derive(Debug, Default)]
+struct Ways {
+    /// Up to where the path begins, if something has to happen before.
+    prelude: Trail,
+    path: Trail,
+    /// By single steps only.
+    plain: bool,
+}
+
 /// What was asked for.
 #[derive(Debug, Default)]
 struct Wanted {
     only: Option<String>,
     filter: Option<String>,
-    from: u64,
-    to: Option<u64>,
-    stride: Option<u64>,
+    from: usize,
+    to: Option<usize>,
+    stride: Option<usize>,
     full: bool,
+    plain: bool,
     list: bool,
 }
 
@@ -104,30 +118,31 @@ fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
     };
     let mut scene = Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
     let stride = wanted.stride.unwrap_or_else(|| if wanted.full { 1 } else { path.stride() });
-    let mut at = wanted.from;
-    let mut fine = Ok(());
-    loop {
-        let more = match path {
-            Path::Worker(path) => workers::round(&mut scene, path, at, tally),
-            Path::Client(path) => clients::round(&mut scene, path, at, tally),
+    let mut ways = Ways { plain: wanted.plain, ..Ways::default() };
+    let mut round = |at: Option<usize>, tally: &mut Tally| {
+        let result = match path {
+            Path::Worker(path) => workers::round(&mut scene, path, at, &mut ways, tally),
+            Path::Client(path) => clients::round(&mut scene, path, at, &mut ways, tally),
         };
         tally.kills += 1;
-        match more {
-            Ok(true) if wanted.to.is_none_or(|to| at < to) => at += stride,
-            Ok(_) => break,
-            Err(why) => {
-                let image = if matches!(path, Path::Worker(_)) { scene.pool.arbiter_pid() } else { std::process::id() };
-                fine = Err(format!(
-                    "after {at} instructions, at {}: {why}\nagain: step_kill --only {} --at {at}",
-                    trace::place(image, tally.pc),
-                    path.name()
-                ));
-                break;
-            }
-        }
+        let image = match path {
+            Path::Worker(_) => scene.pool.arbiter_pid(),
+            Path::Client(_) => std::process::id(),
+        };
+        let len = ways.path.len();
+        result.map(|()| len).map_err(|why| {
+            let at = at.map_or("the end".to_owned(), |at| at.to_string());
+            let place = trace::place(image, tally.pc);
+            format!("at {at} of {len}, {place}: {why}\nagain: step_kill --only {} --at {at}", path.name())
+        })
+    };
+    let len = round(None, tally)?;
+    let to = wanted.to.unwrap_or(len).min(len);
+    for at in (wanted.from..=to).step_by(stride) {
+        round(Some(at), tally)?;
     }
-    println!("{}: instructions {} to {at}, every {stride}", path.name(), wanted.from);
-    fine.and_then(|()| scene.quiet())
+    println!("{}: {len} instructions, killed after {} to {to}, every {stride}", path.name(), wanted.from);
+    scene.quiet()
 }
 
 impl Path {
@@ -139,7 +154,7 @@ impl Path {
     }
 
     /// Every position but where the path is long and most of it is walked by another one, too.
-    fn stride(&self) -> u64 {
+    fn stride(&self) -> usize {
         match self {
             Path::Worker(path) if path.cold => 7,
             Path::Worker(path) if path.workers > 1 || path.mode != Mode::Park => 5,
@@ -154,7 +169,7 @@ impl Wanted {
         while let Some(arg) = args.next() {
             let mut number = || {
                 let value = args.next().ok_or_else(|| format!("{arg} needs a value"))?;
-                value.parse::<u64>().map_err(|e| format!("{arg} {value}: {e}"))
+                value.parse::<usize>().map_err(|e| format!("{arg} {value}: {e}"))
             };
             match arg.as_str() {
                 "--at" => {
@@ -164,6 +179,7 @@ impl Wanted {
                 "--from" => wanted.from = number()?,
                 "--to" => wanted.to = Some(number()?),
                 "--stride" => wanted.stride = Some(number()?.max(1)),
+                "--plain" => wanted.plain = true,
                 "--full" => wanted.full = true,
                 "--list" => wanted.list = true,
                 "--only" => wanted.only = Some(args.next().ok_or("--only needs the name of a path")?),

@@ -11,8 +11,8 @@ use stokehold::internals::ring::State;
 pub struct Tally {
     /// Where the victim of the last round was; `None` in the kernel.
     pub pc: Option<u64>,
-    /// The most instructions that a victim was let go on.
-    pub steps: u64,
+    /// Rounds in which the way was another one than in the walk before, and the victim was killed at its end.
+    pub missed: u64,
     /// Rounds.
     pub kills: u64,
     states: BTreeMap<&'static str, u64>,
@@ -30,7 +30,7 @@ impl Tally {
     pub fn new() -> Tally {
         Tally {
             pc: None,
-            steps: 0,
+            missed: 0,
             kills: 0,
             states: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -86,7 +86,7 @@ impl fmt::Display for Tally {
         if self.kills > 0 {
             write!(f, " ({:.1} ms each)", time.as_secs_f64() * 1e3 / self.kills as f64)?;
         }
-        write!(f, "; up to {} instructions; word: {}", self.steps, list(&self.states))?;
+        write!(f, "; {} went another way; word: {}", self.missed, list(&self.states))?;
         if !self.outcomes.is_empty() {
             write!(f, "; outcome: {}", list(&self.outcomes))?;
         }

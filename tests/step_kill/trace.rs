@@ -13,10 +13,6 @@ pub struct Tracee {
     tid: Pid,
     /// To be delivered when it goes on.
     signal: Option<Signal>,
-    /// Instructions so far.
-    pub steps: u64,
-    /// Where it was before each of them, if that is wanted.
-    pub trail: Option<Vec<u64>>,
 }
 
 /// How a step ended.
@@ -32,13 +28,67 @@ pub enum Step {
     Gone,
 }
 
+/// How a way ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Where it should.
+    There,
+    /// At a marker.
+    Marker,
+    /// In a sleep that was said to be the end.
+    Asleep,
+    /// It is no more.
+    Gone,
+}
+
+/// Is asked now and then while the tracee sleeps in the kernel: whether that is the end of the way.
+pub type Asleep<'a> = &'a dyn Fn() -> bool;
+
+/// Every address of one walk, in order. All victims of a pool are copies of one process: theirs are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Trail {
+    pcs: Vec<u64>,
+}
+
+impl Trail {
+    /// Instructions of the walk.
+    pub fn len(&self) -> usize {
+        self.pcs.len()
+    }
+
+    /// An earlier position from which `at` is reached by the fewest single steps, and how often its address comes
+    /// up to there, not counting the very start.
+    fn anchor(&self, at: usize) -> (usize, usize) {
+        let mut best = (0, 0);
+        let mut cost = at;
+        for from in (at.saturating_sub(cost)..=at).rev() {
+            let to_go = at - from;
+            if from == 0 || from >= self.pcs.len() || to_go >= cost {
+                if to_go >= cost {
+                    break;
+                }
+                continue;
+            }
+            let pc = self.pcs[from];
+            let mut hits = 0;
+            for other in &self.pcs[1..=from] {
+                hits += usize::from(*other == pc);
+            }
+            if to_go + 2 * hits < cost {
+                (best, cost) = ((from, hits), to_go + 2 * hits);
+            }
+        }
+        best
+    }
+}
+
 impl Tracee {
     /// Stops a running thread and traces it; it dies if this process does.
     pub fn seize(pid: u32, tid: u32) -> Result<Tracee, Errno> {
         let (pid, tid) = (Pid::from_raw(pid as i32), Pid::from_raw(tid as i32));
         ptrace::seize(tid, Options::PTRACE_O_EXITKILL)?;
         ptrace::interrupt(tid)?;
-        let mut tracee = Tracee { pid, tid, signal: None, steps: 0, trail: trail() };
+        let mut tracee = Tracee { pid, tid, signal: None };
         loop {
             match tracee.wait() {
                 Step::Asleep => {}
@@ -51,7 +101,7 @@ impl Tracee {
     /// A child that asked to be traced, up to its first marker.
     pub fn child(pid: u32) -> Tracee {
         let pid = Pid::from_raw(pid as i32);
-        Tracee { pid, tid: pid, signal: None, steps: 0, trail: trail() }
+        Tracee { pid, tid: pid, signal: None }
     }
 
     /// The child dies if this process does. Only while it is stopped.
@@ -62,14 +112,106 @@ impl Tracee {
     /// Executes one instruction.
     pub fn step(&mut self) -> Step {
         let signal = self.signal.take();
-        self.steps += 1;
-        if let Some(trail) = &mut self.trail {
-            trail.extend(ptrace::getregs(self.tid).ok().map(pc));
-        }
         match ptrace::step(self.tid, signal) {
             Ok(()) => self.wait(),
             Err(_) => Step::Gone,
         }
+    }
+
+    /// Walks a path to its end by single steps and notes the way. `before` is asked before each; it ends the walk.
+    pub fn walk(&mut self, trail: &mut Trail, asleep: Asleep<'_>, before: &mut dyn FnMut() -> bool) -> Arrival {
+        trail.pcs.clear();
+        while !before() {
+            let Some(pc) = self.pc() else { return Arrival::Gone };
+            trail.pcs.push(pc);
+            match self.settle(Tracee::step, asleep) {
+                Arrival::There => {}
+                end => return end,
+            }
+        }
+        Arrival::There
+    }
+
+    /// Goes to the position after `at` instructions of a path that was walked before.
+    ///
+    /// A single step may cost thirty times what a breakpoint does (each is an exit of a virtual machine), and a path
+    /// would need half the square of its length of them. So all but the last few instructions are run, up to a
+    /// breakpoint at a place that comes seldom. `plain` is without that.
+    pub fn go(&mut self, trail: &Trail, at: usize, plain: bool, asleep: Asleep<'_>) -> Arrival {
+        let (anchor, hits) = if plain { (0, 0) } else { trail.anchor(at) };
+        for _ in 0..hits {
+            // Off the place where it stands, which may be the place itself.
+            match self.settle(Tracee::step, asleep) {
+                Arrival::There if self.pc() == Some(trail.pcs[anchor]) => continue,
+                Arrival::There => {}
+                end => return end,
+            }
+            match self.run_to(trail.pcs[anchor], asleep) {
+                Arrival::There => {}
+                end => return end,
+            }
+        }
+        for _ in anchor..at {
+            match self.settle(Tracee::step, asleep) {
+                Arrival::There => {}
+                end => return end,
+            }
+        }
+        Arrival::There
+    }
+
+    /// Runs up to the instruction at `pc`. The breakpoint is in this process' own copy of the page, and no other
+    /// thread of the process runs.
+    fn run_to(&mut self, pc: u64, asleep: Asleep<'_>) -> Arrival {
+        let address = pc as ptrace::AddressType;
+        let Ok(original) = ptrace::read(self.tid, address) else { return Arrival::Gone };
+        if ptrace::write(self.tid, address, with_breakpoint(original)).is_err() {
+            return Arrival::Gone;
+        }
+        let arrival = self.settle(
+            |tracee| match ptrace::cont(tracee.tid, tracee.signal.take()) {
+                Ok(()) => tracee.wait(),
+                Err(_) => Step::Gone,
+            },
+            asleep,
+        );
+        if let Arrival::There | Arrival::Marker = arrival {
+            let _ = ptrace::write(self.tid, address, original);
+        }
+        if arrival == Arrival::There && self.back_to(pc).is_err() {
+            return Arrival::Gone;
+        }
+        arrival
+    }
+
+    fn settle(&mut self, go: impl FnOnce(&mut Tracee) -> Step, asleep: Asleep<'_>) -> Arrival {
+        let mut step = go(self);
+        loop {
+            match step {
+                Step::Done => return Arrival::There,
+                Step::Marker => return Arrival::Marker,
+                Step::Gone => return Arrival::Gone,
+                Step::Asleep if asleep() => return Arrival::Asleep,
+                Step::Asleep => step = self.wait(),
+            }
+        }
+    }
+
+    /// A breakpoint was hit: the instruction under it is the next one.
+    fn back_to(&self, pc: u64) -> Result<(), Errno> {
+        let mut regs = ptrace::getregs(self.tid)?;
+        #[cfg(target_arch = "x86_64")]
+        {
+            if regs.rip != pc + 1 {
+                return Err(Errno::EINVAL);
+            }
+            regs.rip = pc;
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            regs.pc = pc;
+        }
+        ptrace::setregs(self.tid, regs)
     }
 
     /// Lets it run to its next marker or its end.
@@ -122,9 +264,6 @@ impl Tracee {
 
     /// SIGKILL for the whole process, wherever the thread is; waits until the thread is gone.
     pub fn kill(mut self) {
-        for pc in self.trail.take().into_iter().flatten() {
-            println!("{}", quick(self.pid, pc));
-        }
         let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
         while self.wait() != Step::Gone {}
     }
@@ -135,16 +274,19 @@ impl Tracee {
     }
 }
 
+fn with_breakpoint(word: libc::c_long) -> libc::c_long {
+    #[cfg(target_arch = "x86_64")]
+    return word & !0xff | 0xcc;
+    // BRK #0; an address that is no multiple of 8 is read and written unaligned.
+    #[cfg(target_arch = "aarch64")]
+    return word & !0xffff_ffff | 0xd420_0000;
+}
+
 fn pc(regs: libc::user_regs_struct) -> u64 {
     #[cfg(target_arch = "x86_64")]
     return regs.rip;
     #[cfg(target_arch = "aarch64")]
     return regs.pc;
-}
-
-/// `STEP_KILL_TRAIL=1` with `--at` a large number prints every address: what a path consists of.
-fn trail() -> Option<Vec<u64>> {
-    std::env::var_os("STEP_KILL_TRAIL").map(|_| Vec::new())
 }
 
 /// An address of a process that was forked from `pid`, for people: its offset in its image, and the function if
@@ -163,13 +305,6 @@ pub fn place(pid: u32, pc: Option<u64>) -> String {
         }
     }
     format!("pc {pc:#x}")
-}
-
-fn quick(pid: Pid, pc: u64) -> String {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let exe = fs::read_link("/proc/self/exe").unwrap_or_default();
-    let base = image_base(&maps, &exe.to_string_lossy()).unwrap_or(0);
-    format!("trail {:#x}", pc.wrapping_sub(base))
 }
 
 fn image_base(maps: &str, file: &str) -> Option<u64> {

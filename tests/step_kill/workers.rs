@@ -3,12 +3,12 @@
 
 use crate::app::{APP, answer};
 use crate::report::Tally;
-use crate::scene::{DEADLINE_MS, Outcome, Scene, Target, Wrong, has_begun, in_futex, results_of, state, until, word};
-use crate::trace::{Alarm, Step, Tracee};
+use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, has_begun, in_futex, results_of, state, until, word};
+use crate::trace::{Alarm, Arrival, Tracee};
+use crate::Ways;
 use std::time::{Duration, Instant};
 use stokehold::Mode;
 use stokehold::internals::ring::State;
-use stokehold::internals::shm::Control;
 use stokehold::internals::sys::clock;
 
 /// What the client is doing meanwhile, and with it which way the worker goes.
@@ -53,8 +53,14 @@ pub const PATHS: &[Path] = &[
 /// How many instructions after its result a spinning worker is followed: it never parks.
 const SPINS: u64 = 600;
 
-/// Kills the worker after `at` instructions. `false` when the path was over before.
-pub fn round(scene: &mut Scene, path: &Path, at: u64, tally: &mut Tally) -> Result<bool, Wrong> {
+/// Kills the worker after `at` instructions of the path; without `at` when it is through, and notes the way.
+pub fn round(
+    scene: &mut Scene,
+    path: &Path,
+    at: Option<usize>,
+    ways: &mut Ways,
+    tally: &mut Tally,
+) -> Result<(), Wrong> {
     if !path.cold {
         // So that the worker has mapped the lane, and the client the worker's results.
         let warm = scene.id();
@@ -97,19 +103,40 @@ pub fn round(scene: &mut Scene, path: &Path, at: u64, tally: &mut Tally) -> Resu
     };
     let generation = word(control)?.generation();
     let mut cancelled = None;
-    let over = {
-        let _alarm = Alarm::set();
-        let mut follow = |steps, until: &dyn Fn() -> bool| follow(path, control, &target, &mut tracee, steps, until);
-        if let Client::Cancelled | Client::GaveUp = path.client {
-            let early = path.client == Client::Cancelled;
-            let now = || if early { state(control) == Some(State::Running) } else { scene.journal.runs(id) == 1 };
-            follow(u64::MAX, &now)?;
-            cancelled = pending.take().map(|pending| Outcome::of(pending.cancel()));
+    let mut arrival = Arrival::There;
+    let alarm = Alarm::set();
+    // Parked again: it is killed where it sleeps, and that was the last position.
+    let asleep = || in_futex(target.pid, target.tid);
+    if let Client::Cancelled | Client::GaveUp = path.client {
+        let early = path.client == Client::Cancelled;
+        let mut now = || if early { state(control) == Some(State::Running) } else { scene.journal.runs(id) == 1 };
+        arrival = match at {
+            None => tracee.walk(&mut ways.prelude, &asleep, &mut now),
+            Some(_) => tracee.go(&ways.prelude, ways.prelude.len(), ways.plain, &asleep),
+        };
+        if arrival != Arrival::There || !now() {
+            return Err(format!("the worker did not come to the point of the cancellation: {arrival:?}"));
         }
-        follow(at, &|| false)?
-    };
+        cancelled = pending.take().map(|pending| Outcome::of(pending.cancel()));
+    }
+    if arrival == Arrival::There {
+        let mut since_done = 0;
+        let mut spun = || {
+            since_done += u64::from(path.mode == Mode::Spin && state(control) == Some(State::Done));
+            since_done == SPINS
+        };
+        arrival = match at {
+            None => tracee.walk(&mut ways.path, &asleep, &mut spun),
+            Some(at) => tracee.go(&ways.path, at, ways.plain, &asleep),
+        };
+    }
+    drop(alarm);
+    match arrival {
+        Arrival::Gone | Arrival::Marker => return Err("the worker ended by itself".into()),
+        Arrival::Asleep if at.is_some_and(|at| at < ways.path.len()) => tally.missed += 1,
+        _ => {}
+    }
     tally.pc = tracee.pc();
-    tally.steps = tally.steps.max(tracee.steps);
     let seen = word(control)?;
     let begun = has_begun(&results, 0, generation);
     let ran = scene.journal.runs(id);
@@ -134,7 +161,7 @@ pub fn round(scene: &mut Scene, path: &Path, at: u64, tally: &mut Tally) -> Resu
     let next = scene.id();
     scene.works(next)?;
     match scene.journal.runs(id) {
-        after if after == runs => Ok(!over),
+        after if after == runs => Ok(()),
         after => Err(format!("{outcome:?} after {runs} runs, and later there were {after}")),
     }
 }
@@ -169,39 +196,4 @@ fn judge(path: &Path, state: State, begun: bool, ran: u32, runs: u32, outcome: O
         (_, State::Running) => ran == 0 && runs == 0 && matches!(outcome, Outcome::Died(_)),
         _ => false,
     }
-}
-
-/// Steps `steps` instructions, or until `stop` says so, or the path is over: then `true`.
-fn follow(
-    path: &Path,
-    control: &Control,
-    target: &Target,
-    tracee: &mut Tracee,
-    steps: u64,
-    stop: &dyn Fn() -> bool,
-) -> Result<bool, Wrong> {
-    let mut since_done = 0;
-    for _ in 0..steps {
-        if stop() {
-            return Ok(false);
-        }
-        if path.mode == Mode::Spin && state(control) == Some(State::Done) {
-            since_done += 1;
-            if since_done == SPINS {
-                return Ok(true);
-            }
-        }
-        let mut step = tracee.step();
-        while step == Step::Asleep {
-            // Parked: it is killed where it sleeps, and that was the last position.
-            if in_futex(target.pid, target.tid) {
-                return Ok(true);
-            }
-            step = tracee.wait();
-        }
-        if step == Step::Gone {
-            return Err("the worker died by itself".into());
-        }
-    }
-    Ok(false)
 }
