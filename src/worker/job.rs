@@ -24,10 +24,13 @@ impl Worker {
             self.free_record(record);
         }
         let (own, Deadline(deadline)) = lane.requests.own(entry.call);
-        if own != OwnRecord::Queued(entry.generation) {
+        match own {
+            OwnRecord::Queued(generation) if generation == entry.generation => {}
+            // Given up since the claim: its client moved the word to ABANDONED before it said so.
+            OwnRecord::Cancelled(generation) if generation == entry.generation => return self.let_go(lane, entry),
             // The word said queued, the client's own record does not: the word was damaged. It stays RUNNING; the
             // arbiter retires the lane and its calls end by the records.
-            return self.suspect(lane, "a call was queued that its client did not submit");
+            _ => return self.suspect(lane, "a call was queued that its client did not submit"),
         }
         let now = clock::coarse_ns();
         // The precise clock only where it could make a difference.
@@ -127,6 +130,16 @@ impl Worker {
                 }
                 line.bell.ring(&Kernel);
             }
+            Err(illegal) => self.suspect(lane, &illegal.to_string()),
+        }
+    }
+
+    /// Acknowledges a call that was given up before it began.
+    fn let_go(&self, lane: &Lane, entry: Entry) {
+        let line = &lane.control.lines()[entry.call];
+        match line.acknowledge(entry.generation, self.life) {
+            Ok(()) => line.bell.ring(&Kernel),
+            // A client that finds its lane damaged says so in its own record, too, and leaves the word alone.
             Err(illegal) => self.suspect(lane, &illegal.to_string()),
         }
     }
