@@ -61,17 +61,19 @@ pub mod host;
 pub mod worker;
 
 pub use client::{Call, Client, Lease, Options, Pending, Response};
-pub use error::{
-    Absence, AppError, Bound, CancelledBy, Cause, Code, Error, Kill, Kind, Result,
-};
+pub use error::{Absence, AppError, Bound, CancelledBy, Cause, Code, Error, Kill, Kind, Result};
 pub use host::{Builder, Pool, init};
 pub use ring::Mode;
-pub use wire::{Decode, DecodeArgs, DictRef, Encode, EncodeArgs, EncodeKwargs, Encoder, ListRef, Value, ValueRef};
+pub use wire::{
+    Decode, DecodeArgs, DictRef, Encode, EncodeArgs, EncodeKwargs, Encoder, ListRef, Value, ValueRef,
+};
 pub use worker::{App, Apps, Args, Ctx, Lease as ResultLease, Reply};
 
 /// The rooms, for this project's own benches, fuzz targets and model-checked tests. Not an interface: anything
 /// in here changes without notice.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::{arbiter, client, conn, error, host, limits, pool, primitive, ring, shm, sys, wire, worker};
+    pub use crate::{
+        arbiter, client, conn, error, host, limits, pool, primitive, ring, shm, sys, wire, worker,
+    };
 }

@@ -202,7 +202,7 @@ impl Builder {
         };
         let [arbiter] = ready.take_fds()?;
         let options = Options { mode: self.mode, ..Options::default() };
-        Ok(Pool::new(link, arbiter, ready.int("pid")?, options))
+        Pool::new(link, arbiter, ready.int("pid")?, options)
     }
 }
 
@@ -217,7 +217,9 @@ fn fork_arbiter(theirs: std::os::fd::OwnedFd, token: u128) -> Result<()> {
         Fork::Parent(pid) => pid,
         Fork::Child => match process::fork() {
             Ok(Fork::Child) => {
-                let ready = fd::dev_null().and_then(|null| fd::replace_stdin(null.as_fd())).and_then(|()| fd::close_all_except(&[theirs.as_fd()]));
+                let ready = fd::dev_null()
+                    .and_then(|null| fd::replace_stdin(null.as_fd()))
+                    .and_then(|()| fd::close_all_except(&[theirs.as_fd()]));
                 if let Err(error) = ready {
                     log::error!("inherited descriptors stay open: {error}");
                 }

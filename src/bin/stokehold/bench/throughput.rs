@@ -14,8 +14,11 @@ use stokehold::internals::sys::clock;
 use stokehold::{App, Client, Error, Mode, Pending, Result};
 
 const IN_FLIGHT: usize = 64;
-const BLOCK: u64 = 20_000;
-const TABLE_BLOCK: u64 = 100_000;
+/// Short, so that on a busy machine half of the blocks at least run without being interrupted.
+const BLOCK: u64 = 1_000;
+const TABLE_BLOCK: u64 = 5_000;
+/// Calls before each block: the worker may have gone to sleep during the other's.
+const WARM_UP: u64 = 200;
 const THREADS: [usize; 3] = [1, 2, 4];
 
 pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Failure> {
@@ -47,31 +50,40 @@ pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Fa
 
 /// One thread, 64 in flight, first in first out.
 fn saturated(options: &Options, report: &mut Report, place: &Place, wait: Mode) -> Result<()> {
-    let mut table = Table::new(&Partner::new(place.partner())?);
+    let partner = Partner::new(place.partner())?;
+    let mut tables = [
+        (TABLE, Table::new(&partner)),
+        (CLAIMS, Table::of_claims(&partner)),
+        (WORDS, Table::of_words(&partner)),
+    ];
     let rig = Rig::start(place, wait, 1)?;
-    pipeline(&rig.client, BLOCK)?; // warm
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut ours = Vec::new();
+    let mut theirs = tables.each_ref().map(|_| Vec::new());
     let start = clock::monotonic_ns();
     while ours.len() < 3 || seconds_since(start) < options.seconds {
-        let rate = pipeline(&rig.client, BLOCK)?;
-        let bare = table.block(TABLE_BLOCK);
-        ours.push(rate);
-        theirs.push(bare);
-        ratios.push(rate / bare);
+        pipeline(&rig.client, WARM_UP)?;
+        ours.push(pipeline(&rig.client, BLOCK)?);
+        for ((_, table), rates) in tables.iter_mut().zip(&mut theirs) {
+            table.block(WARM_UP)?;
+            rates.push(table.block(TABLE_BLOCK)?);
+        }
     }
-    report.add(Row {
-        bench: "throughput",
-        case: SATURATED.into(),
-        wait: Some(wait),
-        placement: Some(place.placement()),
-        bytes: Some(64),
-        threads: Some(1),
-        per_s: median(ours),
-        baseline: Some("bare call table".into()),
-        baseline_per_s: median(theirs),
-        ratio: median(ratios),
-        ..Row::default()
-    });
+    for ((name, _), theirs) in tables.iter().zip(theirs) {
+        let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+        report.add(Row {
+            bench: "throughput",
+            case: SATURATED.into(),
+            wait: Some(wait),
+            placement: Some(place.placement()),
+            bytes: Some(64),
+            threads: Some(1),
+            per_s: median(ours.clone()),
+            baseline: Some((*name).into()),
+            baseline_per_s: median(theirs),
+            ratio: median(ratios),
+            ..Row::default()
+        });
+    }
     rig.stop()
 }
 
@@ -152,4 +164,7 @@ fn seconds_since(start: u64) -> f64 {
 }
 
 const SATURATED: &str = "64 in flight";
+const TABLE: &str = "bare call table";
+const CLAIMS: &str = "bare table of claims";
+const WORDS: &str = "bare words, no bytes";
 const CONCURRENT: &str = "threads";
