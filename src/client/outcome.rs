@@ -4,7 +4,7 @@ use super::Response;
 use super::connection::Shared;
 use super::lane::Lane;
 use super::response::Content;
-use crate::error::{AppError, Bound, Error, Kind as ErrorKind, Result};
+use crate::error::{AppError, Bound, Code, Error, Kind as ErrorKind, Result};
 use crate::limits::{INLINE_LEN, RESULT_RECORDS};
 use crate::ring::{Life, Word};
 use crate::shm::{BAD_REQUEST, Body, Owner, Place, Region, ResultKey, Results};
@@ -43,6 +43,10 @@ pub(super) fn take(
     let fetched = shared.foreign.get(&shared.registry, region, owner, &shared.arbiter);
     let results = match fetched {
         Ok(region) => Results::of(&region).ok_or("a result lies in a region that holds none")?,
+        // Who could have handed the region out is gone, and nothing is damaged.
+        Err(error) if error.code() == Code::ArbiterDied => {
+            return end(&lane, call, word, ErrorKind::ArbiterDied { started: true });
+        }
         Err(error) => {
             log::error!("a result cannot be read: {error}");
             return Err("a result lies in a region that its worker does not have");

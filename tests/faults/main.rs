@@ -14,9 +14,11 @@ mod harness;
 #[path = "../common/proc.rs"]
 mod proc;
 
+mod clients;
 mod deadlines;
 mod deaths;
 mod outcomes;
+mod storm;
 
 fn main() {
     let registered = stokehold::init(|apps| {
@@ -24,6 +26,6 @@ fn main() {
         apps.add::<app::Faults>()?.add::<app::Birth>().map(drop)
     });
     registered.unwrap();
-    let all = [outcomes::TESTS, deadlines::TESTS, deaths::TESTS];
+    let all = [outcomes::TESTS, deadlines::TESTS, deaths::TESTS, clients::TESTS, storm::TESTS];
     harness::run(&all.concat());
 }
