@@ -151,7 +151,7 @@ fn start<'a>(link: &mut crate::conn::Link, token: u128, apps: &'a Apps) -> Resul
 
 impl Arbiter<'_> {
     fn live(&mut self) -> Result<()> {
-        self.registry.set_state(PoolState::Starting);
+        self.act(Action::SetState { state: self.policy.state() });
         if let Some(host) = &self.host {
             self.watch(host.fd(), Source::Host)?;
         }

@@ -47,9 +47,14 @@ pub(super) fn take(
         Err(error) if error.code() == Code::ArbiterDied => {
             return end(&lane, call, word, ErrorKind::ArbiterDied { started: true });
         }
-        Err(error) => {
+        Err(error) if error.code() == Code::Protocol => {
             log::error!("a result cannot be read: {error}");
             return Err("a result lies in a region that its worker does not have");
+        }
+        // This process's own trouble, such as no more descriptors.
+        Err(error) => {
+            lane.release(call, word).map_err(|_| "a finished call's word changed")?;
+            return Ok(Err(error.context("the call has ended and its result cannot be read")));
         }
     };
     let record = results.record_at(offset).ok_or("a result lies where no record is")?;

@@ -1,12 +1,11 @@
 //! Clients in processes of their own: killed, stopped, forked.
 
 use crate::app::{all_free, begun, builder, call, fails, number, open, ready, until_begun, works};
-use crate::guard::{PoolGuard, kill, some, until};
+use crate::baseline::{Baseline, Open};
+use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Kid, Outcome, sleep_for_ever};
 use crate::proc;
 use nix::sys::signal::Signal;
-use std::thread;
-use std::time::{Duration, Instant};
 use stokehold::internals::sys::process::ExitStatus;
 use stokehold::{Client, Code, Options, Pool};
 
@@ -30,43 +29,6 @@ fn elsewhere(pool: &Pool, life: impl FnOnce(Client)) -> Kid {
         life(Client::connect(socket, Options::default()).unwrap());
         0
     })
-}
-
-/// What the arbiter has open when no client is connected.
-struct Baseline {
-    arbiter: u32,
-    open: Open,
-}
-
-type Open = (Vec<String>, usize);
-
-impl Baseline {
-    fn of(pool: &Pool) -> Baseline {
-        let arbiter = pool.arbiter_pid();
-        let mut open = Baseline::count(arbiter);
-        // What it answered to the start may be on its way yet.
-        some("the arbiter is at rest", || {
-            thread::sleep(Duration::from_millis(20));
-            let before = std::mem::replace(&mut open, Baseline::count(arbiter));
-            (before == open).then_some(())
-        });
-        Baseline { arbiter, open }
-    }
-
-    fn count(arbiter: u32) -> Open {
-        let unnumbered = |to: String| to.split(|c: char| c == '[' || c == ' ').next().unwrap_or("").to_owned();
-        let mut kinds: Vec<_> = proc::descriptors(arbiter).into_values().map(unnumbered).collect();
-        kinds.sort();
-        (kinds, proc::mappings(arbiter).len())
-    }
-
-    fn reached(&self) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while Baseline::count(self.arbiter) != self.open && Instant::now() < end {
-            thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(Baseline::count(self.arbiter), self.open, "the arbiter has not let go of everything");
-    }
 }
 
 fn a_client_in_another_process() -> Outcome {
