@@ -3,7 +3,6 @@
 //! Everything else in the crate imports them from here, so that the model checker sees every access of the
 //! [`ring`](crate::ring) room (`ci/lint.sh` holds the rest of the crate to it).
 
-
 #[cfg(not(loom))]
 pub use core::hint::spin_loop;
 #[cfg(not(loom))]

@@ -71,7 +71,12 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
     process::die_with_parent(Signal::SIGKILL, boot.arbiter)?;
     process::new_group(process::pid())?;
     boot.signals.restore()?;
-    fd::close_all_except(&[boot.control.as_fd(), boot.fetch.as_fd(), boot.registry.as_fd(), boot.board.as_fd()])?;
+    fd::close_all_except(&[
+        boot.control.as_fd(),
+        boot.fetch.as_fd(),
+        boot.registry.as_fd(),
+        boot.board.as_fd(),
+    ])?;
     fd::set_nofile_soft(boot.nofile)?;
     process::set_core_limit(1)?;
     process::set_name("stk-worker")?;
@@ -109,7 +114,12 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
     let threads = start(&worker, boot.threads)?;
     let tids: Vec<i64> = threads.iter().map(|(tid, _)| *tid).collect();
     control.send(Message::new(Kind::Ready).with("tids", tids))?;
-    log::debug!("worker {} ready as life {} after {} ns", process::pid(), boot.life.get(), clock::monotonic_ns());
+    log::debug!(
+        "worker {} ready as life {} after {} ns",
+        process::pid(),
+        boot.life.get(),
+        clock::monotonic_ns()
+    );
 
     attend(&mut control)?;
     worker.stop();
