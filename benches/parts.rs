@@ -9,9 +9,11 @@ use std::sync::atomic::AtomicU64;
 use stokehold::internals::limits::{INLINE_LEN, LANE_CALLS, RING_ENTRIES};
 use stokehold::internals::ring::{CallLine, Entry, Generation, Life, Peek, Producer, SubmitRing};
 use stokehold::internals::shm::{Body, ResultKey, Results};
-use stokehold::internals::wire::{Encoder, Header, Kind, NoReferences, RequestRef, request};
+use stokehold::internals::wire::{
+    Encoder, Header, Kind, NoReferences, Outcome, RequestRef, ResponseRef, ValueRef, request, response,
+};
 
-fn wire(c: &mut Criterion) {
+fn requests(c: &mut Criterion) {
     let payload = [7u8; 64];
     let encode = |place: &mut [u8]| {
         let mut e = Encoder::new(place);
@@ -25,6 +27,25 @@ fn wire(c: &mut Criterion) {
         b.iter(|| {
             let decoded = RequestRef::decode(black_box(&place[..len]), &NoReferences).expect("it is one");
             let (bytes,): (&[u8],) = decoded.args.parse().expect("one argument");
+            black_box(bytes.len())
+        });
+    });
+}
+
+fn responses(c: &mut Criterion) {
+    let payload = [7u8; 64];
+    let encode = |place: &mut [u8]| {
+        let mut e = Encoder::new(place);
+        response(&payload[..], &mut e).expect("it can be encoded");
+        e.finish().expect("it fits")
+    };
+    let mut place = [0; INLINE_LEN];
+    c.bench_function("wire: encode a response of 64 B", |b| b.iter(|| encode(black_box(&mut place))));
+    let len = encode(&mut place);
+    c.bench_function("wire: decode a response of 64 B", |b| {
+        b.iter(|| {
+            let decoded = ResponseRef::decode(Kind::Response, black_box(&place[..len]), &NoReferences);
+            let Ok(Outcome::Result(ValueRef::Bytes(bytes))) = decoded else { panic!("bytes") };
             black_box(bytes.len())
         });
     });
@@ -81,5 +102,5 @@ fn results(c: &mut Criterion) {
     });
 }
 
-criterion_group!(parts, wire, line, ring, results);
+criterion_group!(parts, requests, responses, line, ring, results);
 criterion_main!(parts);
