@@ -19,8 +19,9 @@ use stokehold::{App, Client, Code, Error, Mode, Result};
 const SIZES: [usize; 2] = [0, 64 << 20];
 const FULL_SIZE: usize = 1 << 30;
 const KILLS: usize = 30;
-/// Long enough for the worker to be at work and for its caller to sleep.
-const SETTLE: Duration = Duration::from_millis(5);
+/// How long a worker must have computed to be surely at work, and its caller asleep. One that is killed before it
+/// began is no failure: the call goes to the next worker.
+const AT_WORK_NS: u64 = 3_000_000;
 /// How closely a new worker is looked for.
 const LOOK: Duration = Duration::from_micros(100);
 const GIVE_UP_NS: u64 = 30_000_000_000;
@@ -108,7 +109,7 @@ fn kill_one(
     let (pid, handle) = worker(client)?;
     let gone = || Error::bad_request("the calling thread is gone");
     order.send(()).map_err(|_| gone())?;
-    clock::sleep(SETTLE);
+    until_at_work(pid)?;
     let start = clock::monotonic_ns();
     pidfd::send_signal(handle.as_fd(), Signal::SIGKILL)?;
     pidfd::wait_exited(handle.as_fd(), None)?;
@@ -130,6 +131,28 @@ fn kill_one(
     times.handle.add(&mut vec![since(exited)]);
     times.ready.add(&mut vec![since(clock::monotonic_ns())]);
     Ok(())
+}
+
+/// Waits until this process has used the processor for a while.
+fn until_at_work(pid: u32) -> Result<()> {
+    let (start, before) = (clock::monotonic_ns(), processor_time_ns(pid));
+    while processor_time_ns(pid).saturating_sub(before) < AT_WORK_NS {
+        if clock::monotonic_ns() - start > GIVE_UP_NS {
+            return Err(Error::bad_request("a worker did not begin a call within 30 s"));
+        }
+        clock::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// What all threads of a process together have used. See `schedstat` in `proc(5)`.
+fn processor_time_ns(pid: u32) -> u64 {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let used = tasks.flatten().filter_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    used.sum()
 }
 
 /// The one worker there is.
