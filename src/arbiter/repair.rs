@@ -67,6 +67,12 @@ impl Arbiter<'_> {
         }
     }
 
+    /// Whether a client that lives has a result that it may not have read yet.
+    pub(super) fn has_results(&self) -> bool {
+        let lanes = self.lanes.iter().flatten().filter(|lane| lane.is_open);
+        lanes.flat_map(|lane| lane.control.lines()).any(|l| l.look().is_ok_and(|w| w.state() == State::Done))
+    }
+
     /// Drops the regions of dead lives that no word names any more.
     pub(super) fn bury(&mut self) {
         let lanes = &self.lanes;

@@ -120,7 +120,7 @@ impl Client {
         self.shared.check()?;
         let lane = self.shared.lane.load_full();
         let placed = lane.store.allocate(len, &self.shared.arbiter.for_lane(lane.serial))?;
-        Ok(Lease::new(placed, lane))
+        Ok(Lease::new(placed, &lane))
     }
 
     /// A lease filled with a copy of these bytes.

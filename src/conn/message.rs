@@ -111,7 +111,12 @@ impl Message {
             return Ok(self);
         }
         if self.kind == Kind::Refused {
-            let why = self.str("why").unwrap_or("no reason given").to_owned();
+            let mut why = self.str("why").unwrap_or("no reason given");
+            // It is printed after its kind again.
+            for kind in ["bad request: ", "incompatible peer: ", "wrong configuration: ", "cannot start: "] {
+                why = why.strip_prefix(kind).unwrap_or(why);
+            }
+            let why = why.to_owned();
             let kind = match self.int::<u32>("code") {
                 Ok(5) => ErrorKind::Overloaded {
                     bound: crate::error::Bound::Bytes,

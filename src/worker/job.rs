@@ -27,7 +27,9 @@ impl Worker {
         match own {
             OwnRecord::Queued(generation) if generation == entry.generation => {}
             // Given up since the claim: its client moved the word to ABANDONED before it said so.
-            OwnRecord::Cancelled(generation) if generation == entry.generation => return self.let_go(lane, entry),
+            OwnRecord::Cancelled(generation) if generation == entry.generation => {
+                return self.let_go(lane, entry);
+            }
             // The word said queued, the client's own record does not: the word was damaged. It stays RUNNING; the
             // arbiter retires the lane and its calls end by the records.
             _ => return self.suspect(lane, "a call was queued that its client did not submit"),

@@ -58,6 +58,14 @@ impl App for Faults {
                 }
                 Ok(Reply::from(id))
             }
+            "hold" => {
+                let (id, gate, bytes): (i64, &str, &[u8]) = args.parse()?;
+                begin(id);
+                while !Path::new(gate).exists() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok(Reply::from(keyed(id, bytes)))
+            }
             "note" => {
                 let (id,): (i64,) = args.parse()?;
                 begin(id);
@@ -102,7 +110,7 @@ impl App for Faults {
             }
             // Only the words, and lives on: nobody's death tells of it.
             "scribble_control" => {
-                scribble(1, Duration::ZERO, &["control"]);
+                spoil_words();
                 Ok(Reply::from(()))
             }
             "open_files" => {
@@ -274,6 +282,18 @@ fn scribble(seed: u64, time: Duration, kinds: &[&str]) {
         }
         if Instant::now() >= end {
             return;
+        }
+    }
+}
+
+/// Writes random words over every call line of every lane that this worker has mapped.
+fn spoil_words() {
+    let mut random = Random(1);
+    let maps = proc::mappings(process::id());
+    for (from, to) in maps.iter().filter(|l| l.contains("control")).filter_map(|line| range(line)) {
+        for at in (from + 4096..to).step_by(8) {
+            // SAFETY: none, as above.
+            unsafe { std::ptr::without_provenance_mut::<u64>(at).write_volatile(random.next()) };
         }
     }
 }

@@ -14,16 +14,32 @@ mod harness;
 #[path = "../common/proc.rs"]
 mod proc;
 
+mod baseline;
+mod clients;
 mod deadlines;
 mod deaths;
+mod hygiene;
+mod input;
 mod outcomes;
+mod start;
+mod storm;
 
 fn main() {
+    start::without_init();
     let registered = stokehold::init(|apps| {
         env_logger::init();
         apps.add::<app::Faults>()?.add::<app::Birth>().map(drop)
     });
     registered.unwrap();
-    let all = [outcomes::TESTS, deadlines::TESTS, deaths::TESTS];
+    let all = [
+        outcomes::TESTS,
+        deadlines::TESTS,
+        deaths::TESTS,
+        clients::TESTS,
+        start::TESTS,
+        hygiene::TESTS,
+        input::TESTS,
+        storm::TESTS,
+    ];
     harness::run(&all.concat());
 }

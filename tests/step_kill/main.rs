@@ -20,9 +20,9 @@ mod workers;
 
 use report::Tally;
 use scene::{Scene, Wrong};
-use trace::Trail;
 use std::process::ExitCode;
 use stokehold::Mode;
+use trace::Trail;
 
 /// What one path kills.
 #[derive(Clone, Copy)]
@@ -116,7 +116,8 @@ fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
         Path::Worker(path) => (path.workers, path.mode, path.client == workers::Client::Waiting),
         Path::Client(path) => (1, path.mode, false),
     };
-    let mut scene = Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
+    let mut scene =
+        Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
     let stride = wanted.stride.unwrap_or_else(|| if wanted.full { 1 } else { path.stride() });
     let mut ways = Ways { plain: wanted.plain, ..Ways::default() };
     let mut round = |at: Option<usize>, tally: &mut Tally| {

@@ -1,11 +1,11 @@
 //! A worker is killed after every instruction between the wake-up for a call and the next sleep: find, claim, the
 //! look at the client's own record, begin record, decode, app, result, DONE, bell, end of the begin record, park.
 
+use crate::Ways;
 use crate::app::{APP, answer};
 use crate::report::Tally;
 use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, has_begun, in_futex, results_of, state, until, word};
 use crate::trace::{Alarm, Arrival, Tracee};
-use crate::Ways;
 use std::time::{Duration, Instant};
 use stokehold::Mode;
 use stokehold::internals::ring::State;
@@ -109,7 +109,8 @@ pub fn round(
     let asleep = || in_futex(target.pid, target.tid);
     if let Client::Cancelled | Client::GaveUp = path.client {
         let early = path.client == Client::Cancelled;
-        let mut now = || if early { state(control) == Some(State::Running) } else { scene.journal.runs(id) == 1 };
+        let mut now =
+            || if early { state(control) == Some(State::Running) } else { scene.journal.runs(id) == 1 };
         arrival = match at {
             None => tracee.walk(&mut ways.prelude, &asleep, &mut now),
             Some(_) => tracee.go(&ways.prelude, ways.prelude.len(), ways.plain, &asleep),
@@ -168,7 +169,16 @@ pub fn round(
 
 /// Whether this is the outcome that such a death must have.
 #[allow(clippy::too_many_arguments)] // it is a table
-fn judge(path: &Path, state: State, begun: bool, ran: u32, runs: u32, outcome: Outcome, id: u64, life: u16) -> bool {
+fn judge(
+    path: &Path,
+    state: State,
+    begun: bool,
+    ran: u32,
+    runs: u32,
+    outcome: Outcome,
+    id: u64,
+    life: u16,
+) -> bool {
     let answered = |by: Option<bool>| match outcome {
         Outcome::Ok(number, who) => number == answer(id) && by.is_none_or(|victim| (who == life) == victim),
         _ => false,
