@@ -1,8 +1,7 @@
 //! The only place that names atomics: the machine's, or loom's under `--cfg loom`.
 //!
 //! Everything else in the crate imports them from here, so that the model checker sees every access of the
-//! [`ring`](crate::ring) room (clippy's `disallowed-types` holds the rest of the crate to it).
-#![allow(clippy::disallowed_types)]
+//! [`ring`](crate::ring) room (`ci/lint.sh` holds the rest of the crate to it).
 
 #[cfg(not(loom))]
 pub use core::hint::spin_loop;

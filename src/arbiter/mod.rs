@@ -1,1 +1,18 @@
-//! arbiter
+//! The supervising process: one thread for ever, a mio loop, and the effects that the policy of [`pool`](crate::pool)
+//! decides on.
+//!
+//! It runs no app code, decodes no payload and is on the path of no call. What it does: fork workers, watch their
+//! pidfds, repair the words that name a dead one, hand out descriptors, keep the registry, and on a slow tick derive
+//! every hint again that a crash may have lost.
+
+mod clients;
+mod core;
+mod regions;
+mod repair;
+mod settings;
+mod tick;
+mod token;
+mod workers;
+
+pub use self::core::run;
+pub use settings::Settings;

@@ -4,23 +4,12 @@ use super::Response;
 use super::connection::Shared;
 use super::lane::Lane;
 use super::response::Content;
-use crate::error::{AppError, Bound, Error, Kind as ErrorKind, Result};
+use crate::error::{AppError, Bound, Code, Error, Kind as ErrorKind, Result};
 use crate::limits::{INLINE_LEN, RESULT_RECORDS};
 use crate::ring::{Life, Word};
 use crate::shm::{BAD_REQUEST, Body, Owner, Place, Region, ResultKey, Results};
 use crate::wire::{Header, Kind, Outcome, ResponseRef};
 use std::sync::Arc;
-
-/// Why a call ends although its word says that it goes on.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Ended {
-    /// The lane is damaged.
-    Damaged(&'static str),
-    /// The supervising process is gone.
-    ArbiterDied,
-    /// The worker that runs it is dying.
-    WorkerDying(Life),
-}
 
 /// Takes a published result. The outer error says in what way it is not one that a correct worker publishes.
 pub(super) fn take(
@@ -43,9 +32,18 @@ pub(super) fn take(
     let fetched = shared.foreign.get(&shared.registry, region, owner, &shared.arbiter);
     let results = match fetched {
         Ok(region) => Results::of(&region).ok_or("a result lies in a region that holds none")?,
-        Err(error) => {
+        // Who could have handed the region out is gone, and nothing is damaged.
+        Err(error) if error.code() == Code::ArbiterDied => {
+            return end(&lane, call, word, ErrorKind::ArbiterDied { started: true });
+        }
+        Err(error) if error.code() == Code::Protocol => {
             log::error!("a result cannot be read: {error}");
             return Err("a result lies in a region that its worker does not have");
+        }
+        // This process's own trouble, such as no more descriptors.
+        Err(error) => {
+            lane.release(call, word).map_err(|_| "a finished call's word changed")?;
+            return Ok(Err(error.context("the call has ended and its result cannot be read")));
         }
     };
     let record = results.record_at(offset).ok_or("a result lies where no record is")?;

@@ -20,6 +20,11 @@ impl Link {
         Link { stream: Stream::new(fd), last: 0 }
     }
 
+    /// The same connection for a loop that does not block; what was read and not taken yet goes with it.
+    pub fn into_stream(self) -> Stream {
+        self.stream
+    }
+
     /// The socket.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.stream.fd()

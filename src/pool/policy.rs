@@ -138,13 +138,8 @@ impl Policy {
         let (slot, served) = (i.slot, i.is_serving());
         self.leave(life, out);
         if served && !self.is_closing() {
-            let now = self.now;
-            let longest = self.is_spent();
-            let it = self.roster.slot_mut(slot);
-            it.streak = it.streak.saturating_add(1).max(HOPELESS);
-            it.start_failed = true;
-            let wait_ns = if longest { self.backoff.longest_ns() } else { self.backoff.wait_ns(it.streak) };
-            it.vacant_until = now.saturating_add(wait_ns);
+            let streak = self.roster.slot(slot).streak.saturating_add(1).max(HOPELESS);
+            self.hold(slot, streak, true);
         }
         let error = std::io::Error::from_raw_os_error(errno);
         self.say(out, Level::Error, || format!("worker {slot} cannot be started: {error}"));
@@ -375,12 +370,17 @@ impl Policy {
         if early {
             self.intensity.record(now);
         }
-        let longest = self.is_spent();
+        let streak = if early { self.roster.slot(slot).streak.saturating_add(1) } else { 0 };
+        self.hold(slot, streak, ready_at.is_none());
+    }
+
+    /// Has a vacant slot wait, for as long as so many early deaths in a row ask for.
+    fn hold(&mut self, slot: SlotIndex, streak: u32, start_failed: bool) {
+        let wait_ns = if self.is_spent() { self.backoff.longest_ns() } else { self.backoff.wait_ns(streak) };
         let it = self.roster.slot_mut(slot);
-        it.streak = if early { it.streak.saturating_add(1) } else { 0 };
-        it.start_failed = ready_at.is_none();
-        let wait_ns = if longest { self.backoff.longest_ns() } else { self.backoff.wait_ns(it.streak) };
-        it.vacant_until = now.saturating_add(wait_ns);
+        it.streak = streak;
+        it.start_failed = start_failed;
+        it.vacant_until = self.now.saturating_add(wait_ns);
     }
 
     /// Forgets a life, and publishes that its slot is empty if there was none after it.

@@ -102,29 +102,34 @@ impl Roster {
 
     /// The vacant slot that has waited longest, of those that may be filled at all.
     pub(super) fn next_vacancy(&self) -> Option<(SlotIndex, u64)> {
-        self.occupancies()
-            .zip(&self.slots)
-            .filter(|((_, it), _)| it.is_open())
-            .map(|((index, _), slot)| (index, slot.vacant_until))
-            .min_by_key(|&(_, until)| until)
+        let occupancies = self.occupancies();
+        let mut first: Option<(usize, u64)> = None;
+        for (n, slot) in self.slots.iter().enumerate() {
+            let is_first = first.is_none_or(|(_, until)| slot.vacant_until < until);
+            if is_first && occupancies[n].is_open() {
+                first = Some((n, slot.vacant_until));
+            }
+        }
+        first.map(|(n, until)| (SlotIndex::new(n), until))
     }
 
     /// Whether no slot has hope: its starts come to nothing time and again, or too many of its former lives hang.
     pub(super) fn is_stranded(&self) -> bool {
-        self.occupancies().zip(&self.slots).all(|((_, it), slot)| {
+        let occupancies = self.occupancies();
+        self.slots.iter().zip(&occupancies).all(|(slot, it)| {
             let hopeless = slot.start_failed && slot.streak >= HOPELESS;
             hopeless || !it.filled && !it.is_open()
         })
     }
 
     /// Who is in each slot, in one pass over the lives.
-    fn occupancies(&self) -> impl Iterator<Item = (SlotIndex, Occupancy)> + use<> {
+    fn occupancies(&self) -> [Occupancy; MAX_WORKERS] {
         let mut all = [Occupancy::default(); MAX_WORKERS];
         for i in &self.lives {
             let it = &mut all[i.slot.index()];
             if i.is_serving() { it.filled = true } else { it.predecessors += 1 }
         }
-        all.into_iter().take(self.slots.len()).enumerate().map(|(n, it)| (SlotIndex::new(n), it))
+        all
     }
 }
 
@@ -149,3 +154,23 @@ impl Occupancy {
 const PREDECESSORS_MAX: usize = 3;
 /// Early deaths in a row, the last of them before it was ready, after which a slot is not counted on.
 pub(super) const HOPELESS: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_comes_round_skips_the_lives_that_exist() {
+        let life = |n| Life::new(n).unwrap();
+        let mut roster = Roster::new(3, life(65_535), 0);
+        let slot = SlotIndex::new;
+        assert_eq!(roster.enter(slot(0), 0), life(65_535));
+        assert_eq!(roster.enter(slot(1), 0), life(1));
+        roster.next = life(65_535); // as after 65,535 further lives
+        assert_eq!(roster.enter(slot(2), 0), life(2));
+        assert!(roster.leave(life(65_535)).is_some() && roster.leave(life(65_535)).is_none());
+        roster.next = life(65_535);
+        assert_eq!(roster.enter(slot(0), 0), life(65_535));
+        assert_eq!(roster.enter(slot(0), 0), life(3));
+    }
+}

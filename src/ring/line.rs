@@ -88,6 +88,12 @@ impl CallLine {
         matches!(raw & 0xf, 1 | 2)
     }
 
+    /// Whether a word's bits say queued.
+    #[inline]
+    pub fn is_queued(raw: u64) -> bool {
+        raw & 0xf == State::Queued as u64
+    }
+
     /// Sets a line of memory that nobody else sees yet to IDLE.
     pub fn reset(&self, generation: Generation) {
         self.word.store(Word::idle(generation).raw(), Ordering::Release);

@@ -25,7 +25,7 @@ mod stress;
 mod submit;
 mod word;
 
-pub use adaptive::{Adaptive, Budget, Mode, Phase, Waited};
+pub use adaptive::{Adaptive, Budget, Mode, Waited};
 pub use bell::Bell;
 pub use bits::Bits;
 pub use doorbell::{Doorbell, Parker, wake_idle, wake_one};

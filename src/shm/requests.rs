@@ -60,6 +60,18 @@ impl Requests {
         Ok(Requests(Arc::new(Region::adopt(RegionKind::Requests, fd, LEN)?)))
     }
 
+    /// One that was registered already.
+    ///
+    /// # Errors
+    /// `Incompatible` if it is another kind of region or of another size.
+    pub fn of(region: &Arc<Region>) -> Result<Requests> {
+        if region.kind() != RegionKind::Requests || region.len() != LEN {
+            let why = format!("a requests region of {} bytes where {LEN} are needed", region.len());
+            return Err(crate::error::Error::new(crate::error::Kind::Incompatible(why.into())));
+        }
+        Ok(Requests(region.clone()))
+    }
+
     /// The region itself.
     pub fn region(&self) -> &Arc<Region> {
         &self.0

@@ -16,8 +16,21 @@ use std::time::Duration;
 /// The number must be known to be its still: a child that is not reaped, the parent, or one that is checked
 /// afterwards. See `pidfd_open(2)`; the descriptor is always close-on-exec.
 pub fn open(pid: Pid) -> Result<OwnedFd> {
+    open_with(pid.as_raw(), 0)
+}
+
+/// A handle to one thread of a process, readable when that thread has exited (`PIDFD_THREAD`, Linux 6.9; EINVAL
+/// before).
+///
+/// When a process is killed its memory is torn down by whichever thread is the last to leave; the others are gone
+/// before that. So of two threads at least one tells of the death at once, whatever the size of the memory.
+pub fn open_thread(tid: i32) -> Result<OwnedFd> {
+    open_with(tid, libc::O_EXCL as u32)
+}
+
+fn open_with(number: i32, flags: u32) -> Result<OwnedFd> {
     // SAFETY: takes numbers and touches no memory.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0u32) };
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, number, flags) };
     if fd == -1 {
         return Err(last("pidfd_open"));
     }
@@ -55,14 +68,20 @@ pub fn wait_exited(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<bool
 ///
 /// ECHILD if it is no child of ours, or was reaped before. See `waitid(2)` with `P_PIDFD`.
 pub fn reap(fd: BorrowedFd<'_>) -> Result<Option<ExitStatus>> {
+    wait(fd, libc::WEXITED | libc::WNOHANG)
+}
+
+/// As [`reap`], and leaves it a zombie: its number and its group stay its own.
+pub fn status(fd: BorrowedFd<'_>) -> Result<Option<ExitStatus>> {
+    wait(fd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+}
+
+fn wait(fd: BorrowedFd<'_>, options: libc::c_int) -> Result<Option<ExitStatus>> {
     // SAFETY: a siginfo_t of zeroes is a valid one, which says "no process".
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     retry("waitid", || {
         // SAFETY: `info` is valid for the write of one siginfo_t.
-        unsafe {
-            let flags = libc::WEXITED | libc::WNOHANG;
-            libc::waitid(libc::P_PIDFD, fd.as_raw_fd() as libc::id_t, &mut info, flags).into()
-        }
+        unsafe { libc::waitid(libc::P_PIDFD, fd.as_raw_fd() as libc::id_t, &mut info, options).into() }
     })?;
     // SAFETY: waitid filled the fields of SIGCHLD, or left the zeroes from above; both read as integers.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };

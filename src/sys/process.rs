@@ -48,6 +48,18 @@ pub fn task_count() -> Result<usize> {
     Ok(fs::read_dir("/proc/self/task").map_err(named_io("opendir"))?.count())
 }
 
+/// How a process that is on its way out will have ended, while its memory is still being torn down: the last field
+/// of `/proc/PID/stat`. `None` where that cannot be told, which includes an exit with status 0. See `proc(5)`.
+pub fn exit_hint(pid: Pid) -> Option<ExitStatus> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let code: i32 = stat.trim_end().rsplit(' ').next()?.parse().ok()?;
+    match (code & 0x7f, code >> 8 & 0xff) {
+        (0, 0) => None,
+        (0, status) => Some(ExitStatus::Exited(status)),
+        (signal, _) => Some(ExitStatus::Signaled(signal)),
+    }
+}
+
 /// Copies this process, which must have one task.
 ///
 /// With more, another thread might hold a lock at that moment (of the allocator, say), which nobody in the copy

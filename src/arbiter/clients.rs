@@ -1,0 +1,329 @@
+//! The clients that are connected, and their lanes.
+
+use super::core::Arbiter;
+use super::tick::Seen;
+use super::token::Source;
+use crate::conn::{Message, Received, Stream};
+use crate::error::{Bound, Error, Kind as ErrorKind, Result};
+use crate::limits::MAX_LANES;
+use crate::ring::Queue;
+use crate::shm::{Board, Control, LaneState, Owner, RegionId, RegionKind, Requests, layout_hash};
+use crate::sys::futex::Kernel;
+use crate::sys::{pidfd, socket};
+use crate::wire::Kind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// One connection.
+#[derive(Debug)]
+pub struct Client {
+    pub stream: Option<Stream>,
+    /// The process at its other end; known once it said HELLO.
+    pub process: Option<OwnedFd>,
+    /// Its lanes: one, and those that were found damaged.
+    pub lanes: Vec<usize>,
+}
+
+/// One lane as the arbiter keeps it.
+#[derive(Debug)]
+pub struct Lane {
+    pub index: usize,
+    pub serial: u64,
+    pub control: Control,
+    pub requests: Option<Requests>,
+    pub requests_id: Option<RegionId>,
+    pub is_open: bool,
+    pub seen: Seen,
+}
+
+impl Lane {
+    /// Its calls as a queue.
+    pub fn queue<'a>(&'a self, board: &'a Board) -> Queue<'a> {
+        Queue {
+            lines: self.control.lines(),
+            ring: self.control.ring(),
+            pending: board.pending(),
+            index: self.index,
+        }
+    }
+}
+
+impl Arbiter<'_> {
+    /// A new client's socket.
+    pub(super) fn accept(&mut self, fd: OwnedFd) -> Result<()> {
+        socket::set_nonblocking(fd.as_fd(), true)?;
+        let number = self.next_client;
+        self.next_client = self.next_client.wrapping_add(1);
+        self.watch(fd.as_fd(), Source::Client(number))?;
+        let client = Client { stream: Some(Stream::new(fd)), process: None, lanes: Vec::new() };
+        self.clients.insert(number, client);
+        // What it wrote before we watched makes no edge.
+        self.client_said(number);
+        Ok(())
+    }
+
+    /// Something came on a client's socket.
+    pub(super) fn client_said(&mut self, number: u32) {
+        let Some(mut stream) = self.clients.get_mut(&number).and_then(|c| c.stream.take()) else { return };
+        match self.converse(Source::Client(number), &mut stream, |arbiter, message| {
+            arbiter.client_asks(number, message)
+        }) {
+            Ok(Received::End) => {
+                self.unwatch(stream.fd());
+                self.client_gone(number);
+            }
+            Ok(_) => {
+                if let Some(client) = self.clients.get_mut(&number) {
+                    client.stream = Some(stream);
+                } else {
+                    self.unwatch(stream.fd());
+                }
+            }
+            Err(error) => {
+                log::warn!("client {number}: {error}; its connection is closed");
+                self.unwatch(stream.fd());
+                self.client_gone(number);
+            }
+        }
+    }
+
+    fn client_asks(&mut self, number: u32, mut message: Message) -> Result<Option<Message>> {
+        let id = message.id;
+        match message.kind {
+            Kind::Hello => {
+                let layout = message.bits("layout")?;
+                if layout != layout_hash() {
+                    let why = format!("layout {layout:#x} where the pool has {:#x}", layout_hash());
+                    return Ok(Some(refuse(id, ErrorKind::Incompatible(why.into()))));
+                }
+                let [process] = message.take_fds()?;
+                if pidfd::wait_exited(process.as_fd(), Some(Duration::ZERO))? {
+                    return Err(Error::new(ErrorKind::Frame("a client that is dead already".into())));
+                }
+                self.watch(process.as_fd(), Source::ClientGone(number))?;
+                if let Some(client) = self.clients.get_mut(&number) {
+                    client.process = Some(process);
+                }
+                Ok(Some(self.welcome(number, id, true)))
+            }
+            Kind::Renew => {
+                let (index, serial) = (message.int("lane")?, message.int::<i64>("serial")? as u64);
+                if self.owns(number, index) {
+                    self.suspect(index, serial, "its client found it damaged");
+                }
+                Ok(Some(self.welcome(number, id, false)))
+            }
+            Kind::Register => {
+                let kind = RegionKind::from_number(message.int("kind")?);
+                let len = message.int("len")?;
+                let [fd] = message.take_fds()?;
+                match kind {
+                    Some(RegionKind::Requests) => {
+                        let serial = message.int::<i64>("serial")? as u64;
+                        Ok(Some(self.open_lane(number, id, serial, fd, len)))
+                    }
+                    Some(RegionKind::Growth) => {
+                        let serial = message.int::<i64>("serial")? as u64;
+                        if self.lane_of(number, serial).is_none() {
+                            return Ok(Some(refuse(
+                                id,
+                                ErrorKind::BadRequest("a region without a lane".into()),
+                            )));
+                        }
+                        self.answer_register(id, RegionKind::Growth, fd, len, Owner::of_lane(serial))
+                            .map(Some)
+                    }
+                    _ => Ok(Some(refuse(id, ErrorKind::BadRequest("a client has no such region".into())))),
+                }
+            }
+            Kind::Fetch => Ok(Some(self.answer_fetch(&message))),
+            Kind::Bye => Ok(None), // the end of the connection follows
+            other => Err(Error::new(ErrorKind::Frame(format!("a client sent a message {other:?}").into()))),
+        }
+    }
+
+    /// Gives a client a lane. It is opened when the client has registered its requests region.
+    fn welcome(&mut self, number: u32, id: u64, first: bool) -> Message {
+        let made = self.make_lane().and_then(|(lane, control)| {
+            let welcome = Message::new(Kind::Welcome)
+                .with("lane", lane.index as i64)
+                .with("serial", lane.serial as i64)
+                .with_fd(control);
+            let welcome = if first {
+                welcome
+                    .with("apps", self.settings.apps.clone())
+                    .with("timeout_ns", self.settings.timeout_ns as i64)
+                    .with_fd(self.registry.fd().try_clone_to_owned()?)
+                    .with_fd(self.board.fd().try_clone_to_owned()?)
+                    .with_fd(self.own_pidfd.as_fd().try_clone_to_owned()?)
+            } else {
+                welcome
+            };
+            Ok((lane, welcome))
+        });
+        match made {
+            Ok((lane, welcome)) => {
+                let index = lane.index;
+                self.lanes[index] = Some(lane);
+                if let Some(client) = self.clients.get_mut(&number) {
+                    client.lanes.push(index);
+                }
+                welcome.answering(id)
+            }
+            Err(error) => Message::refused(&error.context("no lane for one more client")).answering(id),
+        }
+    }
+
+    fn make_lane(&mut self) -> Result<(Lane, OwnedFd)> {
+        let index = self.lanes.iter().position(Option::is_none).unwrap_or(self.lanes.len());
+        if index == MAX_LANES {
+            return Err(Error::new(ErrorKind::Overloaded { bound: Bound::Calls, limit: MAX_LANES as u64 }));
+        }
+        if index == self.lanes.len() {
+            self.lanes.push(None);
+        }
+        let control = Control::create()?;
+        let fd = control.fd().try_clone_to_owned()?;
+        self.next_serial += 1;
+        let serial = self.next_serial;
+        self.board.pending().clear(index);
+        let lane = Lane {
+            index,
+            serial,
+            control,
+            requests: None,
+            requests_id: None,
+            is_open: false,
+            seen: Seen::new(),
+        };
+        Ok((lane, fd))
+    }
+
+    fn open_lane(&mut self, number: u32, id: u64, serial: u64, fd: OwnedFd, len: usize) -> Message {
+        let Some(index) = self.lane_of(number, serial) else {
+            return refuse(id, ErrorKind::BadRequest(format!("no lane {serial} of this client").into()));
+        };
+        let registered =
+            self.regions.register(&self.registry, RegionKind::Requests, fd, len, Owner::of_lane(serial));
+        match registered.and_then(|(region_id, region)| Ok((region_id, Requests::of(&region)?))) {
+            Ok((region_id, requests)) => {
+                if let Some(lane) = &mut self.lanes[index] {
+                    lane.requests = Some(requests);
+                    lane.requests_id = Some(region_id);
+                    lane.is_open = true;
+                    self.registry.set_lane(index, LaneState::Open(serial));
+                }
+                registered_message(region_id).answering(id)
+            }
+            Err(error) => Message::refused(&error).answering(id),
+        }
+    }
+
+    /// Registers a growth region; what is wrong with it is told to its owner.
+    pub(super) fn answer_register(
+        &mut self,
+        id: u64,
+        kind: RegionKind,
+        fd: OwnedFd,
+        len: usize,
+        owner: Owner,
+    ) -> Result<Message> {
+        Ok(match self.regions.register(&self.registry, kind, fd, len, owner) {
+            Ok((region_id, _)) => registered_message(region_id).answering(id),
+            Err(error) => Message::refused(&error).answering(id),
+        })
+    }
+
+    /// A region, or the regions of a lane, to whoever met a reference into it.
+    pub(super) fn answer_fetch(&mut self, question: &Message) -> Message {
+        let answer = if question.field("lane").is_some() {
+            self.fetch_lane(question)
+        } else {
+            self.fetch_region(question)
+        };
+        answer.unwrap_or_else(|error| Message::refused(&error)).answering(question.id)
+    }
+
+    fn fetch_region(&self, question: &Message) -> Result<Message> {
+        let id = RegionId { index: question.int("index")?, serial: question.int("region_serial")? };
+        let (entry, fd) = self.regions.descriptor(id)?;
+        Ok(Message::new(Kind::Fetched).with("len", entry.len as i64).with_fd(fd))
+    }
+
+    fn fetch_lane(&self, question: &Message) -> Result<Message> {
+        let (index, serial) = (question.int::<usize>("lane")?, question.int::<i64>("serial")? as u64);
+        let lane = self.lanes.get(index).and_then(Option::as_ref).filter(|l| l.serial == serial && l.is_open);
+        let (Some(lane), Some(id)) = (lane, lane.and_then(|l| l.requests_id)) else {
+            return Err(Error::bad_request(format!("lane {index} of client {serial} is gone")));
+        };
+        let control = lane.control.fd().try_clone_to_owned()?;
+        let (_, requests) = self.regions.descriptor(id)?;
+        Ok(registered_message(id).of_kind(Kind::Fetched).with_fd(control).with_fd(requests))
+    }
+
+    /// Where this client's lane of this serial number is.
+    fn lane_of(&self, number: u32, serial: u64) -> Option<usize> {
+        let mut lanes = self.clients.get(&number)?.lanes.iter().copied();
+        lanes.find(|i| self.lanes[*i].as_ref().is_some_and(|lane| lane.serial == serial))
+    }
+
+    fn owns(&self, number: u32, index: usize) -> bool {
+        self.clients.get(&number).is_some_and(|c| c.lanes.contains(&index))
+    }
+
+    /// A client closed or died: its calls end, and its lanes are freed once every worker let go of them.
+    pub(super) fn client_gone(&mut self, number: u32) {
+        let Some(client) = self.clients.remove(&number) else { return };
+        if let Some(stream) = &client.stream {
+            self.unwatch(stream.fd());
+        }
+        if let Some(process) = &client.process {
+            self.unwatch(process.as_fd());
+        }
+        for index in client.lanes {
+            if let Some(lane) = &mut self.lanes[index] {
+                lane.is_open = false;
+                self.registry.set_lane(index, LaneState::Closing(lane.serial));
+                self.board.pending().clear(index);
+            }
+        }
+        self.reclaim_closing();
+        self.ring_everybody();
+    }
+
+    /// Takes the steps of dead clients, and frees the lanes in which nothing is left.
+    pub(super) fn reclaim_closing(&mut self) {
+        for index in 0..self.lanes.len() {
+            let Some(lane) = &self.lanes[index] else { continue };
+            if self.registry.lane(index) != LaneState::Closing(lane.serial) {
+                // One that was never opened has no state to close.
+                let orphan = !lane.is_open && self.registry.lane(index) == LaneState::Free;
+                if !orphan || self.clients.values().any(|c| c.lanes.contains(&index)) {
+                    continue;
+                }
+            }
+            let mut idle = true;
+            for line in lane.control.lines() {
+                // A damaged word waits for nobody: its memory is dropped with the lane, never reused.
+                idle &= line.reclaim().unwrap_or(true);
+                line.bell.ring(&Kernel);
+            }
+            if !idle {
+                continue;
+            }
+            let serial = lane.serial;
+            self.board.pending().clear(index);
+            self.registry.set_lane(index, LaneState::Free);
+            self.regions.drop_owner(&self.registry, Owner::of_lane(serial));
+            self.lanes[index] = None;
+        }
+    }
+}
+
+fn registered_message(id: RegionId) -> Message {
+    Message::new(Kind::Registered).with("index", id.index as i64).with("region_serial", id.serial as i64)
+}
+
+fn refuse(id: u64, kind: ErrorKind) -> Message {
+    Message::refused(&Error::new(kind)).answering(id)
+}

@@ -1,0 +1,154 @@
+//! What a host tells its arbiter at start, as one message.
+
+use crate::conn::Message;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::limits::{MAX_APPS, MAX_PARKERS, MAX_PLACES, MAX_WORKER_THREADS};
+use crate::pool::Config;
+use crate::ring::Mode;
+use crate::sys::signal::Saved;
+use crate::wire::Kind;
+
+/// The configuration of one pool.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Names of its apps.
+    pub apps: Vec<String>,
+    /// App threads of each worker.
+    pub threads: usize,
+    /// Supervision.
+    pub policy: Config,
+    /// How workers wait.
+    pub mode: Mode,
+    /// Longest time of any call, nanoseconds; 0 for no limit.
+    pub timeout_ns: u64,
+    /// Bytes of result regions of one worker.
+    pub worker_quota: u64,
+    /// The signal state that workers get.
+    pub signals: Saved,
+    /// Which program the host runs.
+    pub build: u64,
+}
+
+impl Settings {
+    /// Whether these can be.
+    ///
+    /// # Errors
+    /// `Config`, naming the value and its limit.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |why: String| Err(Error::new(ErrorKind::Config(why.into())));
+        self.policy.check()?;
+        if self.threads == 0 || self.threads > MAX_WORKER_THREADS {
+            return wrong(format!("{} threads a worker: 1 to {MAX_WORKER_THREADS}", self.threads));
+        }
+        if 2 * self.policy.workers * self.threads > MAX_PARKERS {
+            return wrong(format!(
+                "{} workers with {} threads each: workers times threads is at most {}",
+                self.policy.workers,
+                self.threads,
+                MAX_PARKERS / 2
+            ));
+        }
+        if self.apps.is_empty() || self.apps.len() > MAX_APPS {
+            return wrong(format!("{} apps: 1 to {MAX_APPS}", self.apps.len()));
+        }
+        Ok(())
+    }
+
+    /// How many incarnations there can be at a time.
+    pub fn places(&self) -> usize {
+        (MAX_PARKERS / self.threads).min(MAX_PLACES)
+    }
+
+    /// As it travels.
+    pub fn to_message(&self, token: u128) -> Message {
+        let p = &self.policy;
+        let (blocked, ignored) = self.signals.to_bits();
+        Message::new(Kind::Config)
+            .with("token", format!("{token:032x}"))
+            .with("apps", self.apps.clone())
+            .with("threads", self.threads as i64)
+            .with("mode", self.mode as i64)
+            .with("timeout_ns", self.timeout_ns as i64)
+            .with("worker_quota", self.worker_quota as i64)
+            .with("sig_blocked", blocked as i64)
+            .with("sig_ignored", ignored as i64)
+            .with("build", self.build as i64)
+            .with("workers", p.workers as i64)
+            .with("max_restarts", p.max_restarts)
+            .with("within_ns", p.within_ns as i64)
+            .with("backoff_first_ns", p.backoff_first_ns as i64)
+            .with("backoff_max_ns", p.backoff_max_ns as i64)
+            .with("boot_timeout_ns", p.boot_timeout_ns as i64)
+            .with("kill_grace_ns", p.kill_grace_ns as i64)
+            .with("stop_grace_ns", p.stop_grace_ns as i64)
+    }
+
+    /// As it came; checked.
+    pub fn from_message(m: &Message) -> Result<Settings> {
+        let mode = match m.int::<u8>("mode")? {
+            0 => Mode::Adaptive,
+            1 => Mode::Park,
+            2 => Mode::Spin,
+            n => return Err(Error::new(ErrorKind::Config(format!("{n} is no way of waiting").into()))),
+        };
+        let settings = Settings {
+            apps: m.strings("apps")?,
+            threads: m.int("threads")?,
+            policy: Config {
+                workers: m.int("workers")?,
+                max_restarts: m.int("max_restarts")?,
+                within_ns: m.int("within_ns")?,
+                backoff_first_ns: m.int("backoff_first_ns")?,
+                backoff_max_ns: m.int("backoff_max_ns")?,
+                boot_timeout_ns: m.int("boot_timeout_ns")?,
+                kill_grace_ns: m.int("kill_grace_ns")?,
+                stop_grace_ns: m.int("stop_grace_ns")?,
+            },
+            mode,
+            timeout_ns: m.int("timeout_ns")?,
+            worker_quota: m.int("worker_quota")?,
+            signals: Saved::from_bits(m.bits("sig_blocked")?, m.bits("sig_ignored")?),
+            build: m.bits("build")?,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            apps: vec!["a:A".into()],
+            threads: 2,
+            policy: Config { workers: 4, ..Config::default() },
+            mode: Mode::Park,
+            timeout_ns: 5,
+            worker_quota: 1 << 30,
+            signals: Saved::from_bits(1 << 63, 5),
+            build: u64::MAX,
+        }
+    }
+
+    #[test]
+    fn settings_travel_whole() {
+        let there = settings();
+        let back = Settings::from_message(&there.to_message(7)).unwrap();
+        assert_eq!(format!("{there:?}"), format!("{back:?}"));
+    }
+
+    #[test]
+    fn limits_are_named() {
+        let over = Settings { policy: Config { workers: 64, ..Config::default() }, threads: 3, ..settings() };
+        assert!(over.check().unwrap_err().to_string().contains("at most 128"));
+        assert!(Settings { threads: 0, ..settings() }.check().is_err());
+        assert!(Settings { apps: vec![], ..settings() }.check().is_err());
+        assert!(
+            Settings { threads: 64, policy: Config { workers: 2, ..Config::default() }, ..settings() }
+                .check()
+                .is_ok()
+        );
+    }
+}

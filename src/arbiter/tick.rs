@@ -1,0 +1,117 @@
+//! The slow tick: the backstop for everything that a crash, a stop or a stray write may have lost.
+
+use super::core::Arbiter;
+use crate::limits::LANE_CALLS;
+use crate::pool::{Event, Life, Why};
+use crate::ring::{Generation, State, Word};
+use crate::shm::{Deadline, OwnRecord};
+use crate::sys::clock;
+use crate::sys::futex::Kernel;
+
+/// How often it comes, nanoseconds.
+pub const TICK_NS: u64 = 500_000_000;
+/// How long after its deadline a running call counts as one whose client cannot end it.
+const OVERDUE_NS: u64 = 1_000_000_000;
+
+/// What the last tick saw of a lane's calls.
+#[derive(Debug)]
+pub struct Seen {
+    queued: [Option<Generation>; LANE_CALLS],
+    abandoned: [Option<Word>; LANE_CALLS],
+}
+
+impl Seen {
+    /// Nothing yet.
+    pub fn new() -> Seen {
+        Seen { queued: [None; LANE_CALLS], abandoned: [None; LANE_CALLS] }
+    }
+}
+
+impl Arbiter<'_> {
+    /// Looks at every word once.
+    pub(super) fn tick(&mut self) {
+        let now = clock::monotonic_ns();
+        let mut stuck = false;
+        let mut damaged = Vec::new();
+        let mut overdue: Vec<Life> = Vec::new();
+        let mut orphaned = Vec::new();
+        for lane in self.lanes.iter_mut().flatten() {
+            let mut pending = false;
+            for (call, line) in lane.control.lines().iter().enumerate() {
+                let word = match line.look() {
+                    Ok(word) => word,
+                    Err(illegal) => {
+                        damaged.push((lane.index, lane.serial, illegal.to_string()));
+                        break;
+                    }
+                };
+                let (mut queued, mut abandoned) = (None, None);
+                let life = word.life().and_then(|l| Life::new(l.get()));
+                match (word.state(), life) {
+                    (State::Queued, _) => {
+                        pending = true;
+                        queued = Some(word.generation());
+                        stuck |= lane.seen.queued[call] == queued;
+                    }
+                    (State::Running | State::Abandoned, Some(life)) if !self.workers.contains_key(&life) => {
+                        orphaned.push(life);
+                    }
+                    (State::Running, Some(life)) => {
+                        // A client that lives ends its expired calls itself; one that is stopped cannot.
+                        if let Some(requests) = &lane.requests
+                            && let (OwnRecord::Queued(generation), Deadline(Some(deadline))) =
+                                requests.own(call)
+                            && generation == word.generation()
+                            && now > deadline.saturating_add(OVERDUE_NS)
+                        {
+                            overdue.push(life);
+                        }
+                    }
+                    (State::Abandoned, Some(life)) => {
+                        abandoned = Some(word);
+                        if lane.seen.abandoned[call] == abandoned {
+                            overdue.push(life);
+                        }
+                    }
+                    (State::Done | State::Lost | State::Acked, _) => line.bell.ring(&Kernel),
+                    _ => {}
+                }
+                lane.seen.queued[call] = queued;
+                lane.seen.abandoned[call] = abandoned;
+            }
+            if pending && lane.is_open {
+                self.board.pending().set(lane.index);
+            }
+        }
+        for (index, serial, why) in damaged {
+            self.suspect(index, serial, &why);
+        }
+        for life in overdue {
+            self.decide(Event::Cordon { life, why: Why::Deadline });
+        }
+        for life in orphaned {
+            // Only a claim that raced with its own death's repair could leave one behind.
+            let cause = self.registry.death(super::workers::ring_life(life)).map(|d| d.cause);
+            self.repair(life, cause.unwrap_or(crate::error::Cause::Unknown));
+        }
+        if stuck {
+            self.ring_everybody();
+        }
+        self.watch_marks();
+        self.bury();
+        self.reclaim_closing();
+    }
+
+    /// Death marks, where the end of a thread cannot be watched.
+    fn watch_marks(&mut self) {
+        let marked: Vec<Life> = self
+            .workers
+            .iter()
+            .filter(|(_, w)| w.results.as_ref().is_some_and(|r| r.mark().is_dead()))
+            .map(|(life, _)| *life)
+            .collect();
+        for life in marked {
+            self.worker_marked(life);
+        }
+    }
+}

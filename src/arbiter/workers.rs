@@ -1,0 +1,266 @@
+//! The incarnations that exist: their processes, sockets and results regions; how one is forked.
+
+use super::core::Arbiter;
+use super::token::Source;
+use crate::conn::{Message, Received, Stream};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::pool::{Ended, Event, Life, Why};
+use crate::shm::{Death, Owner, RegionKind, Results, SlotState, layout_hash};
+use crate::sys::process::{self, ExitStatus, Fork, Pid};
+use crate::sys::{pidfd, socket};
+use crate::wire::Kind;
+use crate::worker::{self, Boot};
+use nix::sys::signal::Signal;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// One life, from its fork to its reap.
+#[derive(Debug)]
+pub struct Incarnation {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+    /// Its place in the registry and, times the threads, its first parker.
+    pub place: usize,
+    pub control: Option<Stream>,
+    pub fetch: Option<Stream>,
+    pub threads: Vec<OwnedFd>,
+    pub results: Option<Results>,
+    pub state: SlotState,
+    /// Told to leave in an orderly way: the end of its threads is no death mark.
+    pub drained: bool,
+}
+
+impl Arbiter<'_> {
+    /// Forks the worker of a life. The child never returns from here.
+    pub(super) fn spawn(&mut self, life: Life) -> Result<()> {
+        let place = (0..self.settings.places())
+            .find(|p| !self.workers.values().any(|w| w.place == *p))
+            .ok_or_else(|| Error::os("fork", libc::EAGAIN))?;
+        let (control, control_child) = socket::pair()?;
+        let (fetch, fetch_child) = socket::pair()?;
+        let boot = Boot {
+            life: ring_life(life),
+            threads: self.settings.threads,
+            first_parker: place * self.settings.threads,
+            arbiter: process::pid(),
+            control: control_child,
+            fetch: fetch_child,
+            registry: self.registry.fd().try_clone_to_owned()?,
+            board: self.board.fd().try_clone_to_owned()?,
+            signals: self.settings.signals,
+            nofile: self.nofile,
+            apps: self.settings.apps.clone(),
+            mode: self.settings.mode,
+            quota: self.settings.worker_quota,
+        };
+        socket::set_nonblocking(control.as_fd(), true)?;
+        socket::set_nonblocking(fetch.as_fd(), true)?;
+        let pid = match process::fork()? {
+            Fork::Child => worker::run(boot, self.apps),
+            Fork::Parent(pid) => pid,
+        };
+        drop(boot);
+        // The child does the same; whoever comes first.
+        let _ = process::new_group(pid);
+        let handle = pidfd::open(pid)?;
+        let (control, fetch) = (Stream::new(control), Stream::new(fetch));
+        self.watch(handle.as_fd(), Source::Gone(life))?;
+        self.watch(control.fd(), Source::Control(life))?;
+        self.watch(fetch.fd(), Source::Fetch(life))?;
+        self.registry.set_slot(place, Some(ring_life(life)), SlotState::Booting, pid.as_raw() as u32);
+        let incarnation = Incarnation {
+            pid,
+            pidfd: handle,
+            place,
+            control: Some(control),
+            fetch: Some(fetch),
+            threads: Vec::new(),
+            results: None,
+            state: SlotState::Booting,
+            drained: false,
+        };
+        self.workers.insert(life, incarnation);
+        log::debug!("worker {pid} is life {life}");
+        Ok(())
+    }
+
+    /// Something came on one of a worker's sockets.
+    pub(super) fn worker_said(&mut self, life: Life, on_control: bool) {
+        let source = if on_control { Source::Control(life) } else { Source::Fetch(life) };
+        let Some(worker) = self.workers.get_mut(&life) else { return };
+        let place = if on_control { &mut worker.control } else { &mut worker.fetch };
+        let Some(mut stream) = place.take() else { return };
+        let outcome =
+            self.converse(source, &mut stream, |arbiter, message| arbiter.worker_asks(life, message));
+        match outcome {
+            Ok(Received::End) => self.unwatch(stream.fd()), // its pidfd tells of its death, not this
+            Ok(_) => {
+                if let Some(worker) = self.workers.get_mut(&life) {
+                    let place = if on_control { &mut worker.control } else { &mut worker.fetch };
+                    *place = Some(stream);
+                } else {
+                    self.unwatch(stream.fd());
+                }
+            }
+            Err(error) => {
+                log::warn!("worker of life {life}: {error}");
+                self.unwatch(stream.fd());
+                self.decide(Event::Cordon { life, why: Why::Corrupt });
+            }
+        }
+    }
+
+    fn worker_asks(&mut self, life: Life, mut message: Message) -> Result<Option<Message>> {
+        let id = message.id;
+        match message.kind {
+            Kind::Hello => {
+                if message.bits("layout")? != layout_hash() || message.int::<u16>("life")? != life.get() {
+                    return Err(Error::new(ErrorKind::Incompatible("a worker of another build".into())));
+                }
+                let [fd] = message.take_fds()?;
+                let owner = Owner::Life(life.get());
+                let (region_id, region) = self.regions.register(
+                    &self.registry,
+                    RegionKind::Results,
+                    fd,
+                    crate::shm::RESULTS_LEN,
+                    owner,
+                )?;
+                if let Some(worker) = self.workers.get_mut(&life) {
+                    worker.results = Results::of(&region);
+                }
+                let welcome = Message::new(Kind::Welcome)
+                    .with("index", region_id.index as i64)
+                    .with("region_serial", region_id.serial as i64);
+                Ok(Some(welcome.answering(id)))
+            }
+            Kind::Ready => {
+                if let Some(wire_tids) = message.field("tids").and_then(|v| v.as_list()) {
+                    let tids: Vec<i32> = wire_tids
+                        .iter()
+                        .filter_map(|v| v.as_int())
+                        .filter_map(|n| n.try_into().ok())
+                        .collect();
+                    self.watch_threads(life, &tids);
+                }
+                self.decide(Event::Ready { life });
+                Ok(None)
+            }
+            Kind::Refused => {
+                let text = message.str("why").unwrap_or("no reason given").to_owned();
+                self.boot_failed(text.clone());
+                self.decide(Event::BootError { life, text });
+                Ok(None)
+            }
+            Kind::Suspect => {
+                let (index, serial) = (message.int("lane")?, message.int::<i64>("serial")? as u64);
+                self.suspect(index, serial, message.str("why").unwrap_or(""));
+                Ok(None)
+            }
+            Kind::Register => {
+                let len = message.int("len")?;
+                let [fd] = message.take_fds()?;
+                let owner = Owner::Life(life.get());
+                self.answer_register(id, RegionKind::Growth, fd, len, owner).map(Some)
+            }
+            Kind::Fetch => Ok(Some(self.answer_fetch(&message))),
+            other => Err(Error::new(ErrorKind::Frame(format!("a worker sent a message {other:?}").into()))),
+        }
+    }
+
+    /// Watches the threads of a worker, so that its death is known before its memory is torn down.
+    fn watch_threads(&mut self, life: Life, tids: &[i32]) {
+        for tid in tids {
+            match pidfd::open_thread(*tid) {
+                Ok(fd) => {
+                    if self.watch(fd.as_fd(), Source::ThreadGone(life)).is_ok()
+                        && let Some(worker) = self.workers.get_mut(&life)
+                    {
+                        worker.threads.push(fd);
+                    }
+                }
+                // Before Linux 6.9: the mark is seen by callers and on ticks.
+                Err(error) => return log::debug!("threads cannot be watched: {error}"),
+            }
+        }
+    }
+
+    /// A thread of a worker is gone: the process is dying, or must.
+    pub(super) fn worker_marked(&mut self, life: Life) {
+        let Some(worker) = self.workers.get_mut(&life) else { return };
+        if worker.drained || worker.state == SlotState::Dying {
+            return;
+        }
+        if let Some(status) = process::exit_hint(worker.pid) {
+            let cause = match status {
+                ExitStatus::Exited(n) => crate::error::Cause::Exit(n),
+                ExitStatus::Signaled(n) => crate::error::Cause::Signal(n),
+            };
+            self.registry.record_death(Death { life: ring_life(life), cause });
+        }
+        self.decide(Event::Marked { life });
+        self.ring_callers_of(life);
+    }
+
+    /// A worker's pidfd fired: it is dead, and nothing of it runs any more.
+    pub(super) fn worker_gone(&mut self, life: Life) {
+        let Some(worker) = self.workers.get(&life) else { return };
+        match pidfd::status(worker.pidfd.as_fd()) {
+            Ok(Some(ExitStatus::Exited(n))) => self.decide(Event::Exited { life, status: Ended::Exited(n) }),
+            Ok(Some(ExitStatus::Signaled(n))) => {
+                self.decide(Event::Exited { life, status: Ended::Signaled(n) })
+            }
+            Ok(None) => {}
+            Err(error) => {
+                log::error!("worker {} of life {life}: {error}", worker.pid);
+                self.decide(Event::Exited { life, status: Ended::Signaled(libc::SIGKILL) });
+            }
+        }
+    }
+
+    /// Sends a signal to a worker that is not reaped.
+    pub(super) fn kill(&mut self, life: Life, signal: Signal) {
+        if let Some(worker) = self.workers.get(&life)
+            && let Err(error) = pidfd::send_signal(worker.pidfd.as_fd(), signal)
+        {
+            log::debug!("worker {} of life {life}: {error}", worker.pid);
+        }
+    }
+
+    /// Kills what a dead worker left in its group; the zombie still holds the number.
+    pub(super) fn kill_group(&mut self, life: Life) {
+        if let Some(worker) = self.workers.get(&life) {
+            let _ = process::kill_group(worker.pid, Signal::SIGKILL); // ESRCH: nobody is left
+        }
+    }
+
+    /// Tells a worker to finish what it runs and leave.
+    pub(super) fn drain(&mut self, life: Life) {
+        let Some(worker) = self.workers.get_mut(&life) else { return };
+        worker.drained = true;
+        let Some(stream) = &mut worker.control else { return };
+        if let Err(error) = stream.queue(Message::new(Kind::Stop)).and_then(|()| stream.flush()) {
+            log::debug!("worker {} of life {life} was not told to drain: {error}", worker.pid);
+        }
+    }
+
+    /// The last of a life: reaped, its descriptors closed.
+    pub(super) fn reap(&mut self, life: Life) {
+        let Some(worker) = self.workers.remove(&life) else { return };
+        if let Err(error) = pidfd::reap(worker.pidfd.as_fd()) {
+            log::debug!("worker {}: {error}", worker.pid);
+        }
+        self.unwatch(worker.pidfd.as_fd());
+        for stream in [&worker.control, &worker.fetch].into_iter().flatten() {
+            self.unwatch(stream.fd());
+        }
+        for thread in &worker.threads {
+            self.unwatch(thread.as_fd());
+        }
+        self.registry.set_slot(worker.place, None, SlotState::Empty, 0);
+    }
+}
+
+/// The same number in the ring's type; both are never zero.
+pub fn ring_life(life: Life) -> crate::ring::Life {
+    crate::ring::Life::new(life.get()).unwrap_or_else(|| unreachable!("a life is never zero"))
+}

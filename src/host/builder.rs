@@ -1,0 +1,269 @@
+//! The configuration of a pool, and the ways to start its arbiter.
+
+use super::Pool;
+use super::init::{VARIABLE, known_apps, take_apps};
+use crate::arbiter::{self, Settings};
+use crate::client::Options;
+use crate::conn::Link;
+use crate::error::{Error, Kind, Result};
+use crate::limits::CLIENT_QUOTA;
+use crate::pool::Config;
+use crate::ring::Mode;
+use crate::sys::process::{self, Fork};
+use crate::sys::signal::{Saved, Signal};
+use crate::sys::{errno_of, fd, pidfd, socket};
+use crate::wire::Kind as FrameKind;
+use crate::worker::App;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A pool being configured. Begins with [`Pool::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    apps: Vec<String>,
+    way: Way,
+    policy: Config,
+    threads: usize,
+    mode: Mode,
+    timeout_ms: u64,
+    start_timeout_ms: u64,
+}
+
+/// Where the arbiter comes from.
+#[derive(Clone, Debug)]
+enum Way {
+    /// This program, run once more.
+    Again,
+    /// Another program that calls `init`.
+    Helper(PathBuf),
+    /// A plain fork of this process, which must have one thread.
+    Fork,
+}
+
+const MS: u64 = 1_000_000;
+
+impl Builder {
+    pub(super) fn new() -> Builder {
+        Builder {
+            apps: Vec::new(),
+            way: Way::Again,
+            policy: Config::default(),
+            threads: 1,
+            mode: Mode::Adaptive,
+            timeout_ms: 300_000,
+            start_timeout_ms: 60_000,
+        }
+    }
+
+    /// With this app; it must be registered in [`init`](crate::init).
+    pub fn app<A: App>(self) -> Builder {
+        self.app_named(A::NAME)
+    }
+
+    /// With the app of this name, which the arbiter's program must know.
+    pub fn app_named(mut self, name: &str) -> Builder {
+        self.apps.push(name.to_owned());
+        self
+    }
+
+    /// How many worker processes; 1 by default, at most 64.
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.policy.workers = workers;
+        self
+    }
+
+    /// How many calls one worker runs at a time; 1 by default. Workers times threads is at most 128.
+    pub fn threads(mut self, threads: usize) -> Builder {
+        self.threads = threads;
+        self
+    }
+
+    /// How workers and this host's clients wait. [`Mode::Adaptive`] by default.
+    pub fn wait(mut self, mode: Mode) -> Builder {
+        self.mode = mode;
+        self
+    }
+
+    /// Longest time of any call, milliseconds; 300,000 by default, 0 for no limit. A call's own deadline may be
+    /// shorter.
+    pub fn timeout_ms(mut self, ms: u64) -> Builder {
+        self.timeout_ms = ms;
+        self
+    }
+
+    /// How long a worker may go on with a call that nobody waits for any more before it is replaced, milliseconds;
+    /// 1,000 by default. Counted from when the arbiter notices, at most a second after the caller gave up.
+    pub fn kill_grace_ms(mut self, ms: u64) -> Builder {
+        self.policy.kill_grace_ns = ms.saturating_mul(MS);
+        self
+    }
+
+    /// How long workers may take to finish what they run when the pool is shut down, milliseconds; 30,000 by default.
+    pub fn stop_grace_ms(mut self, ms: u64) -> Builder {
+        self.policy.stop_grace_ns = ms.saturating_mul(MS);
+        self
+    }
+
+    /// How long a worker may take to become ready, milliseconds; 60,000 by default.
+    pub fn boot_timeout_ms(mut self, ms: u64) -> Builder {
+        self.policy.boot_timeout_ns = ms.saturating_mul(MS);
+        self.start_timeout_ms = self.start_timeout_ms.max(ms.saturating_add(10_000));
+        self
+    }
+
+    /// How long [`start`](Builder::start) waits for the pool to be ready, milliseconds; 60,000 by default, or ten
+    /// seconds more than the boot timeout where that is longer.
+    pub fn start_timeout_ms(mut self, ms: u64) -> Builder {
+        self.start_timeout_ms = ms;
+        self
+    }
+
+    /// More than `restarts` early deaths within `within_ms` milliseconds degrade the pool: calls fail at once until
+    /// a worker is ready again. 5 in 10,000 by default.
+    pub fn restart_limit(mut self, restarts: u32, within_ms: u64) -> Builder {
+        self.policy.max_restarts = restarts;
+        self.policy.within_ns = within_ms.saturating_mul(MS);
+        self
+    }
+
+    /// First and longest pause before a worker that died early is started again, milliseconds; 100 and 10,000 by
+    /// default.
+    pub fn backoff_ms(mut self, first: u64, longest: u64) -> Builder {
+        self.policy.backoff_first_ns = first.saturating_mul(MS);
+        self.policy.backoff_max_ns = longest.saturating_mul(MS);
+        self
+    }
+
+    /// With a helper program as the arbiter instead of this one: for hosts that cannot call [`init`](crate::init)
+    /// first (plug-ins, other languages). It must call `init` and register the apps.
+    pub fn arbiter(mut self, program: impl Into<PathBuf>) -> Builder {
+        self.way = Way::Helper(program.into());
+        self
+    }
+
+    /// By a plain fork of this process, which must have one thread. For tools, tests and small programs: the arbiter
+    /// and its workers drag this process's memory along.
+    pub fn by_fork(mut self) -> Builder {
+        self.way = Way::Fork;
+        self
+    }
+
+    /// Starts the pool and waits until all its workers are ready. From any thread (except [`by_fork`](Builder::by_fork)).
+    ///
+    /// All peers of a pool are programs of this uid that use this library. Bytes that one lends to another are read
+    /// in place on that premise: nobody writes a block after lending it.
+    ///
+    /// # Errors
+    /// `Config` for settings that cannot be; `Start` when the program cannot be run, does not know an app, or a
+    /// worker cannot boot; `Threads` when a fork is asked for in a process with several.
+    pub fn start(self) -> Result<Pool> {
+        let settings = Settings {
+            apps: self.apps.clone(),
+            threads: self.threads,
+            policy: self.policy,
+            mode: self.mode,
+            timeout_ns: self.timeout_ms.saturating_mul(MS).min(i64::MAX as u64),
+            worker_quota: CLIENT_QUOTA as u64,
+            // The Rust runtime ignores SIGPIPE before `main`; no child of a Rust program inherits that.
+            signals: Saved::now()?.not_ignoring(Signal::SIGPIPE),
+            build: match self.way {
+                Way::Again => process::exe_identity()?,
+                _ => 0,
+            },
+        };
+        settings.check()?;
+        if !matches!(self.way, Way::Helper(_)) {
+            let known = known_apps();
+            let known = known.as_ref().ok_or_else(|| {
+                Error::new(Kind::Config("stokehold::init was not called before the pool was started".into()))
+            })?;
+            if let Some(unknown) = self.apps.iter().find(|name| !known.knows(name)) {
+                let why = format!("no app named {unknown:?} was registered in stokehold::init");
+                return Err(Error::new(Kind::Config(why.into())));
+            }
+        }
+        let token = process::getrandom_u128()?;
+        let timeout = Duration::from_millis(self.start_timeout_ms);
+        let (ours, theirs) = socket::pair()?;
+        let value = format!("0:{token:032x}");
+        match &self.way {
+            Way::Again => settle(process::spawn_self(theirs, (VARIABLE, &value))?, timeout)?,
+            Way::Helper(program) => {
+                let none: [&str; 0] = [];
+                settle(process::spawn(program, &none, theirs, &[(VARIABLE, &value)])?, timeout)?;
+            }
+            Way::Fork => fork_arbiter(theirs, token)?,
+        }
+        let mut link = Link::new(ours);
+        let sent = link.send(settings.to_message(token).with_fd(pidfd::of_self()?));
+        // One that ended before it read this may have said why: what it said comes first.
+        let answer = match sent {
+            Err(error) if !is_end(&error) => return Err(error),
+            _ => link.receive(Some(timeout)),
+        };
+        let mut ready = match answer {
+            Ok(Some(message)) => message.expect(FrameKind::Ready)?,
+            Err(error) if !is_end(&error) => {
+                return Err(error.context("waiting for the arbiter to become ready"));
+            }
+            _ => {
+                let why = "the arbiter ended before it was ready; a program that is run again must call \
+                           stokehold::init first";
+                return Err(Error::new(Kind::Start(why.into())));
+            }
+        };
+        let [arbiter] = ready.take_fds()?;
+        let options = Options { mode: self.mode, ..Options::default() };
+        Pool::new(link, arbiter, ready.int("pid")?, options)
+    }
+}
+
+/// Whether this error says that the process at the other end of a socket is gone.
+fn is_end(error: &Error) -> bool {
+    matches!(errno_of(error), Some(libc::EPIPE | libc::ECONNRESET))
+}
+
+/// Waits for the middle process, which ends at once. That the host reaped it first is no surprise. One that does not
+/// end is a program that takes itself for the host, or for something else altogether: it is killed.
+fn settle(mut middle: process::Child, timeout: Duration) -> Result<()> {
+    if let Ok(handle) = pidfd::open(middle.pid())
+        && !pidfd::wait_exited(handle.as_fd(), Some(timeout.min(MIDDLE_TIMEOUT)))?
+    {
+        let _ = pidfd::send_signal(handle.as_fd(), Signal::SIGKILL);
+        let _ = middle.wait();
+        let why = "the arbiter's program does not become an arbiter: it must call stokehold::init first";
+        return Err(Error::new(Kind::Start(why.into())));
+    }
+    middle.wait().map(drop)
+}
+
+/// How long a program may take until its `init` has made an arbiter of it.
+const MIDDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Way 4: the middle process is a fork of this one.
+fn fork_arbiter(theirs: std::os::fd::OwnedFd, token: u128) -> Result<()> {
+    let pid = match process::fork()? {
+        Fork::Parent(pid) => pid,
+        Fork::Child => match process::fork() {
+            Ok(Fork::Child) => {
+                let ready = fd::dev_null()
+                    .and_then(|null| fd::replace_stdin(null.as_fd()))
+                    .and_then(|()| fd::close_all_except(&[theirs.as_fd()]));
+                if let Err(error) = ready {
+                    log::error!("inherited descriptors stay open: {error}");
+                }
+                arbiter::run(theirs, token, &take_apps())
+            }
+            Ok(Fork::Parent(_)) => process::exit_now(0),
+            Err(_) => process::exit_now(1),
+        },
+    };
+    drop(theirs);
+    if let Ok(middle) = pidfd::open(pid) {
+        pidfd::wait_exited(middle.as_fd(), None)?;
+        let _ = pidfd::reap(middle.as_fd()); // the host may have reaped it
+    }
+    Ok(())
+}

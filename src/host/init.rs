@@ -1,0 +1,108 @@
+//! `init`, the first statement of `main`: registers the apps in the host, and in the re-executed copy becomes the
+//! arbiter.
+
+use crate::arbiter;
+use crate::error::{Error, Kind, Result};
+use crate::sys::process::{self, Fork};
+use crate::sys::{fd, socket};
+use crate::worker::Apps;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Names the inherited socket and carries the token that goes with it.
+pub(super) const VARIABLE: &str = "STOKEHOLD_ARBITER";
+
+/// The apps of this process.
+static APPS: Mutex<Option<Apps>> = Mutex::new(None);
+
+/// Registers this program's apps. The first statement of `main`.
+///
+/// In the host it only registers, and returns. [`Pool`](crate::Pool)'s start runs this same program once more; in
+/// that copy `init` registers the same apps, becomes the arbiter and *never returns*. So what stands before it in
+/// `main` runs in both, and it must not start threads. Where a program wants a logger in its arbiter and workers,
+/// it installs it inside the closure.
+///
+/// ```no_run
+/// # use stokehold::{App, Args, Ctx, Reply, Result};
+/// # struct Sums;
+/// # impl App for Sums {
+/// #     const NAME: &'static str = "sums:Sums";
+/// #     fn init(_: &Ctx) -> Result<Self> { Ok(Sums) }
+/// #     fn call(&self, _: &str, _: Args<'_>, _: &Ctx) -> Result<Reply> { Ok(Reply::from(1)) }
+/// # }
+/// fn main() -> Result<()> {
+///     stokehold::init(|apps| apps.add::<Sums>().map(drop))?;
+///     // … the host's own work …
+///     Ok(())
+/// }
+/// ```
+///
+/// # Errors
+/// What the closure says; `Config` when it is called twice; in the copy `Threads` when something (a library's
+/// constructor) has started a thread already.
+pub fn init(register: impl FnOnce(&mut Apps) -> Result<()>) -> Result<()> {
+    let mut apps = Apps::default();
+    register(&mut apps)?;
+    if let Some(value) = std::env::var_os(VARIABLE)
+        && !process::secure_exec()
+        && let Some((socket, token)) = value.to_str().and_then(inherited)
+    {
+        become_arbiter(socket, token, apps);
+    }
+    let mut known = known_apps();
+    if known.is_some() {
+        return Err(Error::new(Kind::Config("stokehold::init was called twice".into())));
+    }
+    *known = Some(apps);
+    Ok(())
+}
+
+/// The apps that `init` registered.
+pub(super) fn known_apps() -> MutexGuard<'static, Option<Apps>> {
+    APPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes the table out, in a process that becomes an arbiter.
+pub(super) fn take_apps() -> Apps {
+    known_apps().take().unwrap_or_default()
+}
+
+/// The socket and token that a host of ours put into the environment; `None` if it did not.
+fn inherited(value: &str) -> Option<(OwnedFd, u128)> {
+    let (number, token) = value.split_once(':')?;
+    let token = u128::from_str_radix(token, 16).ok()?;
+    // Only standard input: what a parent gives to any child, so nothing of the program's own can be mistaken for it.
+    if number != "0" {
+        return None;
+    }
+    let stdin = std::io::stdin();
+    let peer = socket::peer_credentials(stdin.as_fd()).ok()?;
+    if !socket::is_unix_stream(stdin.as_fd()) || peer.uid != process::uid() {
+        return None;
+    }
+    let socket = stdin.as_fd().try_clone_to_owned().ok()?;
+    Some((socket, token))
+}
+
+/// From the short-lived middle process to the arbiter, which is nobody's child but init's. Never returns.
+fn become_arbiter(socket: OwnedFd, token: u128, apps: Apps) -> ! {
+    let alone = process::unset_env(VARIABLE)
+        .and_then(|()| fd::replace_stdin(fd::dev_null()?.as_fd()))
+        .and_then(|()| process::fork());
+    match alone {
+        // The middle process: whoever waits for the program it started has it back at once.
+        Ok(Fork::Parent(_)) => process::exit_now(0),
+        Ok(Fork::Child) => {}
+        Err(error) => {
+            let refusal = crate::conn::Message::refused(
+                &error.context("the copy of this program that is to supervise"),
+            );
+            let _ = crate::conn::Link::new(socket).send(refusal);
+            process::exit_now(1)
+        }
+    }
+    if let Err(error) = fd::close_all_except(&[socket.as_fd()]) {
+        log::error!("inherited descriptors stay open: {error}");
+    }
+    arbiter::run(socket, token, &apps)
+}

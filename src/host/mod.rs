@@ -1,0 +1,9 @@
+//! The host's side of a pool: `init` for programs that are re-executed, starting an arbiter, holding it, closing it.
+
+mod builder;
+mod init;
+mod pool;
+
+pub use builder::Builder;
+pub use init::init;
+pub use pool::Pool;
