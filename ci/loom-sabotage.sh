@@ -73,7 +73,7 @@ norepair f3_a_token_that_a_worker
 ringone f3_a_token_that_a_client
 # pending bits
 norecheck_p pending_is_not_cleared
-bitsrelaxed pending_is_not_cleared
+nofence_pending pending_is_not_cleared
 nosetbackring f11_a_bit_that_was_away_hides
 setbackringsone f11_a_bit_that_was_away_is_made
 nofence_setback f11_a_bit_that_was_away_hides

@@ -266,3 +266,30 @@ fn hot_line_keeps_every_wake_up() {
         assert_ne!(a.call, b.call);
     });
 }
+
+/// A client that calls again at once looks whether the worker that watches the line took the call, and only
+/// otherwise makes a ring entry of it. Whoever wins, the entry, the hint and the wake-ups stay right for the next.
+#[test]
+fn hot_line_is_taken_before_there_is_an_entry() {
+    explore("hot line without an entry", || {
+        let pool = Pool::new(2, 2);
+        let watcher = {
+            let pool = pool.clone();
+            thread::spawn(move || match pool.lane.queue(&pool.board).take_line(life(2), 0) {
+                Taken::Call(entry) => entry, // not announced, so there is no bit to take back
+                _ => pool.work(1),
+            })
+        };
+        let other = pool.spawn(0);
+        let mut producer = Producer::default();
+        let queue = pool.lane.queue(&pool.board);
+        queue.publish(0, G).unwrap();
+        if queue.lines[0].look().unwrap().state() == State::Queued {
+            queue.enqueue(&mut producer, 0, G).unwrap();
+            pool.board.wake_one(None);
+        }
+        pool.submit(&mut producer, 1, None);
+        let (a, b) = (watcher.join().unwrap(), other.join().unwrap());
+        assert_ne!(a.call, b.call);
+    });
+}
