@@ -16,10 +16,12 @@ mod proc;
 
 mod baseline;
 mod clients;
+mod counterexamples;
 mod deadlines;
 mod deaths;
 mod hygiene;
 mod input;
+mod limits;
 mod outcomes;
 mod start;
 mod storm;
@@ -31,6 +33,6 @@ fn main() {
         apps.add::<app::Faults>()?.add::<app::Birth>().map(drop)
     });
     registered.unwrap();
-    let all = [outcomes::TESTS, deadlines::TESTS, deaths::TESTS, clients::TESTS, start::TESTS, hygiene::TESTS, input::TESTS, storm::TESTS];
+    let all = [outcomes::TESTS, deadlines::TESTS, deaths::TESTS, clients::TESTS, start::TESTS, hygiene::TESTS, input::TESTS, limits::TESTS, counterexamples::TESTS, storm::TESTS];
     harness::run(&all.concat());
 }
