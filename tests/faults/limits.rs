@@ -118,14 +118,16 @@ fn no_descriptors_for_a_lease() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
     let client = pool.client().unwrap();
-    for free in [0, 1] {
+    works(&client); // it knows the worker's results from now on
+    // Too many bytes each time for what it has from the last time.
+    for (free, len) in [(0, 5_000_000), (1, 20_000_000)] {
         let error = with_descriptors(free, || {
             works(&client);
-            client.lease(5_000_000).unwrap_err()
+            client.lease(len).unwrap_err()
         });
         assert!(matches!(error.kind(), Kind::Os { errno: libc::EMFILE, .. }), "{error}");
         works(&client);
-        let bytes = pattern(2, 5_000_000 + free as usize);
+        let bytes = pattern(2, len);
         let lease = client.lease_from(&bytes).unwrap();
         assert_eq!(number(call(&client, "work").args((2, lease, 0)).execute()), crate::app::keyed(2, &bytes));
     }
@@ -189,6 +191,13 @@ fn no_descriptors_in_the_arbiter_for_a_client() -> Outcome {
     let pool = guard.start(builder(1));
     let client = pool.client().unwrap();
     let arbiter = pool.arbiter_pid();
+    // A lane that no worker has mapped yet: its calls wait until one can.
+    let old = limit_arbiter(arbiter, None);
+    let waiting = call(&client, "note").args((1,)).submit().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(!waiting.is_ready(), "the limit limits nothing");
+    limit_arbiter(arbiter, Some(old));
+    assert_eq!(number(waiting.wait()), 1);
     for extra in [0, 1, 2, 3, 4, 5, 6] {
         let old = limit_arbiter(arbiter, None);
         let now = limit_arbiter(arbiter, Some(0));
