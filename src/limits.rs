@@ -49,6 +49,8 @@ pub const INLINE_LEN: usize = RECORD_LEN - 64;
 pub const RESULT_RECORDS: usize = 256;
 /// Largest message over shared memory.
 pub const MAX_MESSAGE: usize = 1 << 30;
+/// Largest region: one largest message, and the eighth more that its arena may need to place it.
+pub const MAX_REGION: usize = MAX_MESSAGE + MAX_MESSAGE / 8 + GROWTH_MIN;
 /// Bytes that one client may hold in regions of its own.
 pub const CLIENT_QUOTA: usize = 2 << 30;
 /// Smallest growth region.

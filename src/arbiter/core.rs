@@ -97,16 +97,23 @@ pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
 fn start<'a>(link: &mut crate::conn::Link, token: u128, apps: &'a Apps) -> Result<Arbiter<'a>> {
     let mut config = match link.receive(Some(CONFIG_TIMEOUT))? {
         Some(message) => message.expect(Kind::Config)?,
-        None => return Err(Error::new(ErrorKind::Start("the host closed before it sent a configuration".into()))),
+        None => {
+            return Err(Error::new(ErrorKind::Start(
+                "the host closed before it sent a configuration".into(),
+            )));
+        }
     };
     if config.str("token")? != format!("{token:032x}") {
-        return Err(Error::new(ErrorKind::Start("the host's token is not the one in the environment".into())));
+        return Err(Error::new(ErrorKind::Start(
+            "the host's token is not the one in the environment".into(),
+        )));
     }
     let [host_pidfd] = config.take_fds()?;
     let settings = Settings::from_message(&config)?;
     if let Some(unknown) = settings.apps.iter().find(|name| !apps.knows(name)) {
         let known: Vec<&str> = apps.names().collect();
-        let why = format!("the arbiter's program knows no app named {unknown:?}; it knows: {}", known.join(", "));
+        let why =
+            format!("the arbiter's program knows no app named {unknown:?}; it knows: {}", known.join(", "));
         return Err(Error::new(ErrorKind::Start(why.into())));
     }
     if settings.build != 0 && settings.build != process::exe_identity()? {

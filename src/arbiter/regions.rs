@@ -1,7 +1,7 @@
 //! The regions that others registered: their descriptors, their places in the registry's table.
 
 use crate::error::{Bound, Error, Kind, Result};
-use crate::limits::{MAX_MESSAGE, MAX_REGIONS};
+use crate::limits::{MAX_REGION, MAX_REGIONS};
 use crate::shm::{Owner, Region, RegionEntry, RegionId, RegionKind, Registry};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -18,9 +18,6 @@ struct Kept {
     entry: RegionEntry,
     region: Arc<Region>,
 }
-
-/// Largest region that is taken: one message of the largest size and room for its neighbours.
-const MAX_REGION: usize = MAX_MESSAGE + (64 << 20);
 
 impl Regions {
     /// Checks, maps and registers a region.
@@ -77,10 +74,5 @@ impl Regions {
                 *place = None;
             }
         }
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.places.iter().flatten().count()
     }
 }

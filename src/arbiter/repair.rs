@@ -59,7 +59,8 @@ impl Arbiter<'_> {
     pub(super) fn ring_callers_of(&self, life: Life) {
         for lane in self.lanes.iter().flatten() {
             for line in lane.control.lines() {
-                if line.look().is_ok_and(|w| w.life() == Some(ring_life(life)) && w.state() == State::Running) {
+                if line.look().is_ok_and(|w| w.life() == Some(ring_life(life)) && w.state() == State::Running)
+                {
                     line.bell.ring_always(&Kernel);
                 }
             }
@@ -90,7 +91,8 @@ impl Arbiter<'_> {
     /// Sets the pending bit of every lane that has something queued.
     pub(super) fn derive_hints(&self) {
         for lane in self.lanes.iter().flatten() {
-            let queued = lane.control.lines().iter().any(|l| l.look().is_ok_and(|w| w.state() == State::Queued));
+            let queued =
+                lane.control.lines().iter().any(|l| l.look().is_ok_and(|w| w.state() == State::Queued));
             if queued {
                 self.board.pending().set(lane.index);
             }
@@ -129,7 +131,8 @@ impl Arbiter<'_> {
         let mut damaged = Vec::new();
         for lane in self.lanes.iter().flatten() {
             let queue = lane.queue(&self.board);
-            let refused = queue.refuse_all(reason, |call| lane.control.lines()[call].bell.ring_always(&Kernel));
+            let refused =
+                queue.refuse_all(reason, |call| lane.control.lines()[call].bell.ring_always(&Kernel));
             if let Err(illegal) = refused {
                 damaged.push((lane.index, lane.serial, illegal.to_string()));
             }

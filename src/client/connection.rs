@@ -169,7 +169,10 @@ impl Shared {
             return Err(Error::bad_request(format!("no app named {app:?}; this pool has: {known}")));
         }
         if action.len() > MAX_NAME {
-            return Err(Error::bad_request(format!("an action's name of {} bytes exceeds {MAX_NAME}", action.len())));
+            return Err(Error::bad_request(format!(
+                "an action's name of {} bytes exceeds {MAX_NAME}",
+                action.len()
+            )));
         }
         Ok(())
     }
@@ -182,7 +185,9 @@ impl Shared {
         if !Arc::ptr_eq(damaged, &self.lane.load()) {
             return; // another thread did
         }
-        let question = Message::new(Kind::Renew).with("lane", damaged.index as i64).with("serial", damaged.serial as i64);
+        let question = Message::new(Kind::Renew)
+            .with("lane", damaged.index as i64)
+            .with("serial", damaged.serial as i64);
         let answer = self.arbiter.lock().ask(question, Kind::Welcome, Some(ANSWER_TIMEOUT));
         let renewed = answer.and_then(|mut welcome| {
             let [control] = welcome.take_fds()?;

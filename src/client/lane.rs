@@ -3,7 +3,7 @@
 use super::lease::Lent;
 use crate::error::{Bound, Error, Kind, Result};
 use crate::limits::LANE_CALLS;
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::ring::{CallLine, Generation, Illegal, Producer, Queue, State, Word};
 use crate::shm::{Board, Control, Placed, REQUEST_BLOCKS, RegionId, Requests, Store};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +38,8 @@ struct Call {
     /// What the worker may read until it lets go.
     lent: Mutex<Vec<Held>>,
     lends: AtomicU32,
+    /// A worker answered the last call on this line so soon that it probably watches it.
+    hot: AtomicBool,
 }
 
 /// Memory that is lent with a call.
@@ -76,6 +78,7 @@ impl Lane {
                 generation: AtomicU32::new(FIRST),
                 lent: Mutex::new(Vec::new()),
                 lends: AtomicU32::new(0),
+                hot: AtomicBool::new(false),
             }),
         }
     }
@@ -89,7 +92,12 @@ impl Lane {
     /// Its calls as a queue.
     #[inline]
     pub fn queue<'a>(&'a self, board: &'a Board) -> Queue<'a> {
-        Queue { lines: self.control.lines(), ring: self.control.ring(), pending: board.pending(), index: self.index }
+        Queue {
+            lines: self.control.lines(),
+            ring: self.control.ring(),
+            pending: board.pending(),
+            index: self.index,
+        }
     }
 
     /// A free call and the generation it may be submitted with. The lowest number first, so that a client with one
@@ -102,7 +110,12 @@ impl Lane {
         let mut bits = self.free.load(Ordering::Relaxed);
         while bits != 0 {
             let call = bits.trailing_zeros() as usize;
-            match self.free.compare_exchange_weak(bits, bits & !(1 << call), Ordering::Acquire, Ordering::Relaxed) {
+            match self.free.compare_exchange_weak(
+                bits,
+                bits & !(1 << call),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => {
                     return Ok((call, Generation(self.calls[call].generation.load(Ordering::Relaxed))));
                 }
@@ -137,6 +150,21 @@ impl Lane {
     pub fn free_calls(&self) -> u32 {
         self.reclaim_abandoned();
         self.free.load(Ordering::Relaxed).count_ones()
+    }
+
+    /// Whether a worker probably watches this call's line: it did when it answered, and has had no other since.
+    #[inline]
+    pub fn is_hot(&self, call: usize) -> bool {
+        let alone = self.free.load(Ordering::Relaxed) == !(1 << call);
+        alone && self.calls[call].hot.load(Ordering::Relaxed)
+    }
+
+    /// Remembers whether it does.
+    #[inline]
+    pub fn set_hot(&self, call: usize, hot: bool) {
+        if self.calls[call].hot.load(Ordering::Relaxed) != hot {
+            self.calls[call].hot.store(hot, Ordering::Relaxed);
+        }
     }
 
     /// Keeps memory that goes with a call until the call is free again.

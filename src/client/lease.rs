@@ -49,7 +49,8 @@ impl DerefMut for Lease {
     /// # Panics
     /// If a call that carries the lease is with a worker.
     fn deref_mut(&mut self) -> &mut [u8] {
-        let lent = Arc::get_mut(&mut self.lent).expect("a lease that was sent is read-only until its calls ended");
+        let lent =
+            Arc::get_mut(&mut self.lent).expect("a lease that was sent is read-only until its calls ended");
         match &mut lent.placed {
             Some(placed) => placed.bytes_mut(),
             None => &mut [],

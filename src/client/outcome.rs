@@ -11,17 +11,6 @@ use crate::shm::{BAD_REQUEST, Body, Owner, Place, Region, ResultKey, Results};
 use crate::wire::{Header, Kind, Outcome, ResponseRef};
 use std::sync::Arc;
 
-/// Why a call ends although its word says that it goes on.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Ended {
-    /// The lane is damaged.
-    Damaged(&'static str),
-    /// The supervising process is gone.
-    ArbiterDied,
-    /// The worker that runs it is dying.
-    WorkerDying(Life),
-}
-
 /// Takes a published result. The outer error says in what way it is not one that a correct worker publishes.
 pub(super) fn take(
     shared: Arc<Shared>,

@@ -1,15 +1,16 @@
 //! A call in flight, and the one place where it is decided which outcome it has.
 
+use super::Response;
 use super::connection::Shared;
 use super::lane::Lane;
-use super::outcome::{self, Ended};
+use super::outcome;
 use super::waiter::{Roused, Waiter};
-use super::Response;
 use crate::error::{CancelledBy, Cause, Error, Kind, Result};
-use crate::ring::{Cancel, Generation, Life, Reason, State, Word};
+use crate::ring::{CallLine, Cancel, Generation, Life, Reason, State, Word};
 use crate::shm::{Deadline, LaneState, OwnRecord, SlotState};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A submitted call. Its outcome is taken with [`wait`](Pending::wait); dropping it cancels the call.
@@ -39,7 +40,9 @@ impl Pending {
 
     /// Whether the outcome is there, so that [`wait`](Pending::wait) would not block.
     pub fn is_ready(&self) -> bool {
-        self.flight.as_ref().is_none_or(|flight| !flight.shared.is_original() || !crate::ring::CallLine::is_pending(flight.glance()))
+        self.flight
+            .as_ref()
+            .is_none_or(|flight| !flight.shared.is_original() || !CallLine::is_pending(flight.glance()))
     }
 
     /// Cancels the call, unless its outcome came first: then it is that outcome. The worker is not interrupted; what
@@ -63,6 +66,24 @@ impl Drop for Pending {
         }
     }
 }
+
+/// Why a call is watched no longer.
+#[derive(Debug)]
+enum Ended {
+    /// Its word left QUEUED and RUNNING.
+    Settled(Word),
+    /// The lane is damaged.
+    Damaged(Cow<'static, str>),
+    /// Its deadline passed.
+    Expired,
+    /// The supervising process is gone.
+    ArbiterDied,
+    /// The worker that runs it is dying.
+    WorkerDying(Life),
+}
+
+/// How long a caller whose worker is dying waits for the cause before it does without.
+const CAUSE_WAIT_NS: u64 = 20_000_000;
 
 /// A call that was published: the promise that exactly one outcome comes of it.
 #[derive(Debug)]
@@ -90,30 +111,44 @@ impl Flight {
     }
 
     /// Waits for the outcome.
+    #[inline]
     pub(super) fn wait(self) -> Result<Response> {
-        let (shared, lane) = (self.shared.clone(), self.lane.clone());
-        let mut waiter = Waiter::new(&shared, &lane, self.call);
+        match self.watch() {
+            Ended::Settled(word) => self.settled(word),
+            Ended::Damaged(why) => self.damaged(&why),
+            Ended::Expired => self.give_up(|started| Kind::Deadline { started }),
+            Ended::ArbiterDied => self.give_up(|started| Kind::ArbiterDied { started }),
+            Ended::WorkerDying(life) => {
+                let death = self.shared.registry.death(life);
+                let cause = death.map_or(Cause::Unknown, |death| death.cause);
+                self.give_up(|started| Kind::WorkerDied { cause, started })
+            }
+        }
+    }
+
+    /// Watches the word until there is a reason to end the call.
+    #[inline]
+    fn watch(&self) -> Ended {
+        let mut waiter = Waiter::new(&self.shared, &self.lane, self.call);
+        let mut dying_since = None;
         loop {
             let roused = waiter.wait(self.deadline.0);
             let word = match self.lane.line(self.call).look() {
                 Ok(word) if word.generation() == self.generation => word,
-                Ok(_) => return self.damaged("a call's generation moved by itself"),
-                Err(illegal) => return self.damaged(&illegal.to_string()),
+                Ok(_) => return Ended::Damaged("a call's generation moved by itself".into()),
+                Err(illegal) => return Ended::Damaged(illegal.to_string().into()),
             };
-            match word.state() {
-                State::Queued | State::Running => {}
-                _ => {
-                    drop(waiter);
-                    return self.settled(word);
-                }
+            if !matches!(word.state(), State::Queued | State::Running) {
+                return Ended::Settled(word);
             }
             if self.deadline.0.is_some_and(|deadline| clock::monotonic_ns() >= deadline) {
-                drop(waiter);
-                return self.give_up(|started| Kind::Deadline { started });
+                return Ended::Expired;
             }
-            if let Some(ended) = self.look_around(word, roused) {
-                drop(waiter);
-                return self.end(ended);
+            if let Some(ended) = self.look_around(word, roused, &mut dying_since) {
+                return ended;
+            }
+            if dying_since.is_some() {
+                waiter.look_soon();
             }
         }
     }
@@ -138,8 +173,10 @@ impl Flight {
     /// The word left QUEUED and RUNNING: what that means.
     fn settled(self, word: Word) -> Result<Response> {
         match (word.state(), word.life()) {
-            (State::Done, Some(life)) => outcome::take(self.shared.clone(), self.lane.clone(), self.call, word, life)
-                .unwrap_or_else(|why| self.damaged(why)),
+            (State::Done, Some(life)) => {
+                outcome::take(self.shared.clone(), self.lane.clone(), self.call, word, life)
+                    .unwrap_or_else(|why| self.damaged(why))
+            }
             (State::Lost, life) => {
                 let kind = self.loss(word.reason(), life);
                 match self.lane.release(self.call, word) {
@@ -154,7 +191,8 @@ impl Flight {
 
     fn loss(&self, reason: Option<Reason>, life: Option<Life>) -> Kind {
         use crate::error::Absence;
-        let cause = || life.and_then(|life| self.shared.registry.death(life)).map_or(Cause::Unknown, |d| d.cause);
+        let cause =
+            || life.and_then(|life| self.shared.registry.death(life)).map_or(Cause::Unknown, |d| d.cause);
         match reason {
             Some(Reason::NotBegun) => Kind::WorkerDied { cause: cause(), started: false },
             Some(Reason::Begun) | None => Kind::WorkerDied { cause: cause(), started: true },
@@ -165,18 +203,21 @@ impl Flight {
     }
 
     /// Whether anything but the word says that no result will come.
-    fn look_around(&self, word: Word, roused: Roused) -> Option<Ended> {
+    fn look_around(&self, word: Word, roused: Roused, dying_since: &mut Option<u64>) -> Option<Ended> {
         if self.shared.registry.lane(self.lane.index) != LaneState::Open(self.lane.serial)
             && !self.shared.arbiter.is_dead()
         {
-            return Some(Ended::Damaged("another process found the lane damaged"));
+            return Some(Ended::Damaged("another process found the lane damaged".into()));
         }
-        // Without a cause it is worth a slice to wait for the end: an exit with status 0 cannot be told before it.
         if let (State::Running, Some(life)) = (word.state(), word.life())
             && self.is_dying(life)
-            && (roused == Roused::Slice || self.shared.registry.death(life).is_some())
         {
-            return Some(Ended::WorkerDying(life));
+            // An exit with status 0 cannot be told before the process is gone: it is worth a wait.
+            let since = *dying_since.get_or_insert_with(clock::monotonic_ns);
+            let known = self.shared.registry.death(life).is_some();
+            if known || clock::monotonic_ns() - since >= CAUSE_WAIT_NS {
+                return Some(Ended::WorkerDying(life));
+            }
         }
         // A system call: only when there was time for one.
         if roused == Roused::Slice && self.shared.arbiter.is_dead() {
@@ -191,18 +232,6 @@ impl Flight {
         let registry = &self.shared.registry;
         registry.death(life).is_some()
             || registry.slot_of(life).is_none_or(|(state, ..)| state == SlotState::Dying)
-    }
-
-    fn end(self, ended: Ended) -> Result<Response> {
-        match ended {
-            Ended::Damaged(why) => self.damaged(why),
-            Ended::ArbiterDied => self.give_up(|started| Kind::ArbiterDied { started }),
-            Ended::WorkerDying(life) => {
-                let death = self.shared.registry.death(life);
-                let cause = death.map_or(Cause::Unknown, |death| death.cause);
-                self.give_up(|started| Kind::WorkerDied { cause, started })
-            }
-        }
     }
 
     /// The call is idle again and never ran.

@@ -25,6 +25,7 @@ pub struct Response {
 }
 
 /// The private copy of a result's TLV body.
+#[allow(clippy::large_enum_variant)] // the large one is the usual one, and a box would be an allocation a call
 pub(super) enum Content {
     Inline { len: usize, bytes: [u8; INLINE_LEN] },
     Owned(Vec<u8>),

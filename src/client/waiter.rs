@@ -2,10 +2,9 @@
 
 use super::connection::Shared;
 use super::lane::Lane;
-use crate::primitive::spin_loop;
-use crate::ring::{Adaptive, CallLine, Mode, Phase, Waited};
+use crate::ring::{Adaptive, CallLine, Mode, Waited};
 use crate::sys::futex::Kernel;
-use crate::sys::{clock, cpu};
+use crate::sys::{awake, clock};
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -16,6 +15,8 @@ thread_local! {
 
 /// A caller's first sleep; each further one doubles.
 const FIRST_SLICE_NS: u64 = 20_000_000;
+/// A sleep while something is about to be known.
+const SOON_NS: u64 = 500_000;
 /// A caller's longest sleep.
 const LAST_SLICE_NS: u64 = 200_000_000;
 
@@ -25,7 +26,7 @@ pub(super) struct Waiter<'a> {
     lane: &'a Lane,
     call: usize,
     adaptive: Adaptive,
-    plan: Option<Phase>,
+    slept: bool,
     slice_ns: u64,
 }
 
@@ -44,36 +45,45 @@ impl<'a> Waiter<'a> {
     pub(super) fn new(shared: &'a Shared, lane: &'a Lane, call: usize) -> Waiter<'a> {
         let learnt = LEARNT.with(Cell::take).filter(|a| a.mode() == shared.mode);
         let adaptive = learnt.unwrap_or_else(|| Adaptive::new(shared.mode, shared.budget));
-        Waiter { shared, lane, call, adaptive, plan: None, slice_ns: FIRST_SLICE_NS }
+        Waiter { shared, lane, call, adaptive, slept: false, slice_ns: FIRST_SLICE_NS }
+    }
+
+    /// The next sleep is a short one.
+    pub(super) fn look_soon(&mut self) {
+        self.slice_ns = SOON_NS;
     }
 
     /// Waits until the word settles, somebody rings, a slice is over, or `deadline` passes.
+    #[inline]
     pub(super) fn wait(&mut self, deadline: Option<u64>) -> Roused {
         let line = self.lane.line(self.call);
         let settled = || !CallLine::is_pending(line.glance());
         if settled() {
             return Roused::Settled;
         }
-        let start = clock::monotonic_ns();
+        let spins_for_ever = self.shared.mode == Mode::Spin;
         // Spinning and yielding only once a call: after a sleep the work is known to be long.
-        let waited = match self.plan {
-            Some(_) if self.shared.mode != Mode::Spin => Waited::Slept,
-            _ => {
-                let plan = self.adaptive.plan(start);
-                self.plan = Some(plan);
-                let until = deadline.unwrap_or(u64::MAX).min(start + self.slice_ns);
-                let waited = self.before_sleep(plan, start, until, settled);
-                self.adaptive.ended(waited, plan);
-                waited
+        if !self.slept || spins_for_ever {
+            let until = match (spins_for_ever, deadline) {
+                // It must come back now and then, to look around.
+                (true, deadline) => (clock::coarse_ns() + self.slice_ns).min(deadline.unwrap_or(u64::MAX)),
+                (false, deadline) => deadline.unwrap_or(u64::MAX),
+            };
+            let waited = awake::stay_awake(&mut self.adaptive, true, until, settled);
+            self.lane.set_hot(self.call, waited == Waited::Spun);
+            if !matches!(waited, Waited::Slept { .. }) {
+                return Roused::Settled;
             }
-        };
-        if waited != Waited::Slept {
-            return Roused::Settled;
+            if spins_for_ever {
+                return Roused::Slice;
+            }
+            self.slept = true;
         }
-        if self.shared.mode == Mode::Spin {
-            return Roused::Slice;
+        // The cheap clock, unless the deadline comes before the slice is over.
+        let mut now = clock::coarse_ns();
+        if deadline.is_some_and(|d| d.saturating_sub(now) < self.slice_ns + clock::COARSE_NS) {
+            now = clock::monotonic_ns();
         }
-        let now = clock::monotonic_ns();
         let slice = self.slice_ns.min(deadline.map_or(u64::MAX, |d| d.saturating_sub(now)));
         if slice == 0 {
             return Roused::Slice;
@@ -82,37 +92,11 @@ impl<'a> Waiter<'a> {
         if settled() {
             return Roused::Settled;
         }
-        if clock::monotonic_ns() - now >= self.slice_ns {
+        if clock::monotonic_ns().saturating_sub(now) >= self.slice_ns {
             self.slice_ns = (self.slice_ns * 2).min(LAST_SLICE_NS);
             return Roused::Slice;
         }
         Roused::Rung
-    }
-
-    fn before_sleep(&mut self, plan: Phase, start: u64, until: u64, settled: impl Fn() -> bool) -> Waited {
-        let mut now = start;
-        let spin_until = start.saturating_add(plan.spin_ns).min(until);
-        while now < spin_until {
-            for _ in 0..32 {
-                if settled() {
-                    return Waited::Spun;
-                }
-                spin_loop();
-            }
-            now = clock::monotonic_ns();
-        }
-        let yield_until = now.saturating_add(plan.yield_ns).min(until);
-        while now < yield_until {
-            cpu::yield_now();
-            if settled() {
-                return Waited::Yielded;
-            }
-            let before = std::mem::replace(&mut now, clock::monotonic_ns());
-            if !self.adaptive.yielded(now - before, now) {
-                break;
-            }
-        }
-        Waited::Slept
     }
 }
 

@@ -65,7 +65,9 @@ impl Message {
     /// A field that must be a whole number in this type's range.
     pub fn int<T: TryFrom<i64>>(&self, name: &str) -> Result<T> {
         match self.field(name) {
-            Some(Value::Int(n)) => T::try_from(*n).map_err(|_| self.wrong(name, &format!("{n} is out of range"))),
+            Some(Value::Int(n)) => {
+                T::try_from(*n).map_err(|_| self.wrong(name, &format!("{n} is out of range")))
+            }
             _ => Err(self.wrong(name, "a whole number is missing")),
         }
     }

@@ -166,7 +166,8 @@ impl Builder {
             mode: self.mode,
             timeout_ns: self.timeout_ms.saturating_mul(MS).min(i64::MAX as u64),
             worker_quota: CLIENT_QUOTA as u64,
-            signals: Saved::now()?,
+            // The Rust runtime ignores SIGPIPE before `main`; no child of a Rust program inherits that.
+            signals: Saved::now()?.not_ignoring(Signal::SIGPIPE),
             build: match self.way {
                 Way::Again => process::exe_identity()?,
                 _ => 0,
@@ -247,7 +248,9 @@ fn fork_arbiter(theirs: std::os::fd::OwnedFd, token: u128) -> Result<()> {
         Fork::Parent(pid) => pid,
         Fork::Child => match process::fork() {
             Ok(Fork::Child) => {
-                let ready = fd::dev_null().and_then(|null| fd::replace_stdin(null.as_fd())).and_then(|()| fd::close_all_except(&[theirs.as_fd()]));
+                let ready = fd::dev_null()
+                    .and_then(|null| fd::replace_stdin(null.as_fd()))
+                    .and_then(|()| fd::close_all_except(&[theirs.as_fd()]));
                 if let Err(error) = ready {
                     log::error!("inherited descriptors stay open: {error}");
                 }

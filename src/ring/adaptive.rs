@@ -30,15 +30,6 @@ pub struct Budget {
     pub park_ns: u64,
 }
 
-/// What to do with one wait, in this order, then sleep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Phase {
-    /// Spin this long, nanoseconds; `u64::MAX` without end.
-    pub spin_ns: u64,
-    /// Then yield this long, nanoseconds.
-    pub yield_ns: u64,
-}
-
 /// How a wait ended before sleeping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
@@ -47,7 +38,10 @@ pub enum Waited {
     /// While yielding.
     Yielded,
     /// Not: it went on to sleep.
-    Slept,
+    Slept {
+        /// After it had yielded for the whole time that it may.
+        yielded: bool,
+    },
 }
 
 /// A waiter's controller.
@@ -88,22 +82,43 @@ impl Adaptive {
         self.mode
     }
 
-    /// What the next wait should do, at this time.
+    /// How long the next wait should spin first, nanoseconds; `u64::MAX` without end. Needs no clock: a wait that
+    /// ends soon should not pay for one.
     #[inline]
-    pub fn plan(&mut self, now_ns: u64) -> Phase {
+    pub fn spin(&mut self) -> u64 {
         match self.mode {
-            Mode::Park => Phase { spin_ns: 0, yield_ns: 0 },
-            Mode::Spin => Phase { spin_ns: u64::MAX, yield_ns: 0 },
+            Mode::Park => 0,
+            Mode::Spin => u64::MAX,
             Mode::Adaptive => {
                 self.waits = self.waits.wrapping_add(1);
                 if self.waits.is_multiple_of(PROBE_EVERY) {
                     self.spin_ns = self.budget.spin_ns;
                     self.yields = self.budget.yield_ns > 0;
                 }
-                let yields = self.yields && now_ns >= self.yields_from;
-                Phase { spin_ns: self.spin_ns, yield_ns: if yields { self.budget.yield_ns } else { 0 } }
+                self.spin_ns
             }
         }
+    }
+
+    /// Whether waits spin at present.
+    #[inline]
+    pub fn spins(&self) -> bool {
+        match self.mode {
+            Mode::Park => false,
+            Mode::Spin => true,
+            Mode::Adaptive => self.spin_ns > 0,
+        }
+    }
+
+    /// Whether yielding is to be thought of at all; if not, no clock is needed.
+    #[inline]
+    pub fn may_yield(&self) -> bool {
+        self.mode == Mode::Adaptive && self.yields
+    }
+
+    /// How long the same wait should yield after that, nanoseconds; then it sleeps.
+    pub fn yields(&self, now_ns: u64) -> u64 {
+        if self.may_yield() && now_ns >= self.yields_from { self.budget.yield_ns } else { 0 }
     }
 
     /// One yield took this long: `false` when no more should follow in this wait.
@@ -119,30 +134,29 @@ impl Adaptive {
 
     /// How the wait ended.
     #[inline]
-    pub fn ended(&mut self, waited: Waited, planned: Phase) {
+    pub fn ended(&mut self, waited: Waited) {
         if self.mode != Mode::Adaptive {
             return;
         }
         match waited {
             Waited::Spun => self.spin_ns = self.budget.spin_ns,
             Waited::Yielded => {
-                self.shrink(planned);
+                self.shrink();
+                self.yields = true;
                 self.pause_ns = PAUSE_FIRST_NS;
             }
-            Waited::Slept => {
-                self.shrink(planned);
+            Waited::Slept { yielded } => {
+                self.shrink();
                 // A whole round of cheap yields without an answer: the work is long, sleep at once from now on.
-                if planned.yield_ns > 0 {
+                if yielded {
                     self.yields = false;
                 }
             }
         }
     }
 
-    fn shrink(&mut self, planned: Phase) {
-        if planned.spin_ns > 0 {
-            self.spin_ns = if planned.spin_ns / 2 < SPIN_FLOOR_NS { 0 } else { planned.spin_ns / 2 };
-        }
+    fn shrink(&mut self) {
+        self.spin_ns = if self.spin_ns / 2 < SPIN_FLOOR_NS { 0 } else { self.spin_ns / 2 };
     }
 }
 
@@ -151,18 +165,17 @@ mod tests {
     use super::*;
 
     const BUDGET: Budget = Budget { spin_ns: 16_000, yield_ns: 20_000, park_ns: 50_000 };
+    const SLEPT: Waited = Waited::Slept { yielded: false };
 
     #[test]
     fn spins_that_lose_shrink_and_one_that_wins_restores() {
         let mut a = Adaptive::new(Mode::Adaptive, BUDGET);
         for expected in [16_000, 8_000, 4_000, 2_000, 1_000, 500, 0, 0] {
-            let plan = a.plan(0);
-            assert_eq!(plan.spin_ns, expected);
-            a.ended(Waited::Slept, plan);
+            assert_eq!(a.spin(), expected);
+            a.ended(SLEPT);
         }
-        let plan = Phase { spin_ns: 500, yield_ns: 0 };
-        a.ended(Waited::Spun, plan);
-        assert_eq!(a.plan(0).spin_ns, 16_000);
+        a.ended(Waited::Spun);
+        assert_eq!(a.spin(), 16_000);
     }
 
     #[test]
@@ -170,9 +183,8 @@ mod tests {
         let mut a = Adaptive::new(Mode::Adaptive, BUDGET);
         let mut whole = 0;
         for _ in 0..10_000 {
-            let plan = a.plan(0);
-            whole += u32::from(plan.spin_ns == BUDGET.spin_ns);
-            a.ended(Waited::Slept, plan);
+            whole += u32::from(a.spin() == BUDGET.spin_ns);
+            a.ended(SLEPT);
         }
         assert!((10..100).contains(&whole), "{whole}");
     }
@@ -182,20 +194,31 @@ mod tests {
         let mut a = Adaptive::new(Mode::Adaptive, BUDGET);
         let mut now = 0;
         for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 256] {
-            assert_eq!(a.plan(now).yield_ns, BUDGET.yield_ns);
+            assert_eq!(a.yields(now), BUDGET.yield_ns);
             assert!(!a.yielded(4_000_000, now));
             now += pause * 1_000_000 - 1;
-            assert_eq!(a.plan(now).yield_ns, 0);
+            assert_eq!(a.yields(now), 0);
             now += 1;
         }
         assert!(a.yielded(3_000, now));
     }
 
     #[test]
+    fn work_that_outlasts_the_yields_is_slept_for_until_the_next_probe() {
+        let mut a = Adaptive::new(Mode::Adaptive, BUDGET);
+        a.ended(Waited::Slept { yielded: true });
+        assert_eq!(a.yields(0), 0);
+        for _ in 0..PROBE_EVERY {
+            a.spin();
+        }
+        assert_eq!(a.yields(0), BUDGET.yield_ns);
+    }
+
+    #[test]
     fn modes_are_what_they_say() {
         let mut a = Adaptive::new(Mode::Park, BUDGET);
-        assert_eq!(a.plan(0), Phase { spin_ns: 0, yield_ns: 0 });
+        assert_eq!((a.spin(), a.yields(0)), (0, 0));
         let mut a = Adaptive::new(Mode::Spin, BUDGET);
-        assert_eq!(a.plan(0).spin_ns, u64::MAX);
+        assert_eq!((a.spin(), a.yields(0)), (u64::MAX, 0));
     }
 }

@@ -3,6 +3,7 @@
 //! A hint may be missing or wrong after a crash or a stray write. Nothing here is load-bearing alone: the arbiter's
 //! tick and the repair after a death derive the bits again, and what a bit points at is always checked.
 
+use super::sabotage::order;
 use crate::primitive::{AtomicU64, Ordering};
 
 /// A bitmap over shared words.
@@ -38,7 +39,7 @@ impl Bits<'_> {
     #[inline]
     pub fn set(&self, index: usize) {
         if let Some(word) = self.0.get(index / 64) {
-            word.fetch_or(mask(index), Ordering::AcqRel);
+            word.fetch_or(mask(index), order("bitsrelaxed", Ordering::AcqRel));
         }
     }
 
@@ -46,7 +47,9 @@ impl Bits<'_> {
     #[inline]
     pub fn clear(&self, index: usize) -> bool {
         match self.0.get(index / 64) {
-            Some(word) => word.fetch_and(!mask(index), Ordering::AcqRel) & mask(index) != 0,
+            Some(word) => {
+                word.fetch_and(!mask(index), order("bitsrelaxed", Ordering::AcqRel)) & mask(index) != 0
+            }
             None => false,
         }
     }

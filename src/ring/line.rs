@@ -11,6 +11,7 @@
 //! only if the worker's own record names this call and generation, a call runs only if the client's does.
 
 use super::Bell;
+use super::sabotage::{self, order};
 use super::word::{Generation, Illegal, Life, Reason, State, Word};
 use crate::primitive::{AtomicU64, Ordering};
 
@@ -71,7 +72,8 @@ impl CallLine {
     /// The word, as everyone looks at it.
     #[inline]
     pub fn look(&self) -> Result<Word, Illegal> {
-        Word::check(self.word.load(Ordering::Acquire)) // SYNC POINT: publish, done, release
+        // SYNC POINT: publish, done, acked, release
+        Word::check(self.word.load(order("lookrelaxed", Ordering::Acquire)))
     }
 
     /// The word's bits without a check or an order, to see whether it changed.
@@ -86,6 +88,12 @@ impl CallLine {
         matches!(raw & 0xf, 1 | 2)
     }
 
+    /// Whether a word's bits say queued.
+    #[inline]
+    pub fn is_queued(raw: u64) -> bool {
+        raw & 0xf == State::Queued as u64
+    }
+
     /// Sets a line of memory that nobody else sees yet to IDLE.
     pub fn reset(&self, generation: Generation) {
         self.word.store(Word::idle(generation).raw(), Ordering::Release);
@@ -97,7 +105,8 @@ impl CallLine {
     #[inline]
     pub fn publish(&self, generation: Generation) -> Result<(), Illegal> {
         // SYNC POINT: publish
-        self.swap(Word::idle(generation), Word::queued(generation), Ordering::Release).map_err(Illegal)
+        let ordering = order("publishrelaxed", Ordering::Release);
+        self.swap(Word::idle(generation), Word::queued(generation), ordering).map_err(Illegal)
     }
 
     /// QUEUED → IDLE or RUNNING → ABANDONED, whichever it is. The winner, and only it, delivers the outcome; it
@@ -110,7 +119,12 @@ impl CallLine {
             }
             match (word.state(), word.life()) {
                 (State::Queued, _) => {
-                    if self.swap(word, Word::idle(generation.next()), Ordering::AcqRel).is_ok() {
+                    let next = if sabotage::on("nobump") { generation } else { generation.next() };
+                    if sabotage::on("blindcancel") {
+                        self.word.store(Word::idle(next).raw(), Ordering::Release);
+                        return Ok(Cancel::NeverStarted);
+                    }
+                    if self.swap(word, Word::idle(next), Ordering::AcqRel).is_ok() {
                         return Ok(Cancel::NeverStarted);
                     }
                 }
@@ -130,7 +144,8 @@ impl CallLine {
         debug_assert!(matches!(word.state(), State::Done | State::Lost | State::Acked));
         let next = word.generation().next();
         // SYNC POINT: release
-        self.swap(word, Word::idle(next), Ordering::Release).map(|()| next).map_err(Illegal)
+        let ordering = order("releaserelaxed", Ordering::Release);
+        self.swap(word, Word::idle(next), ordering).map(|()| next).map_err(Illegal)
     }
 
     /// Where the result's record is said to be. Once, after DONE was seen; what it says is checked by the reader.
@@ -157,7 +172,8 @@ impl CallLine {
     #[inline]
     pub fn claim(&self, generation: Generation, life: Life) -> bool {
         // SYNC POINT: publish
-        self.swap(Word::queued(generation), Word::running(generation, life), Ordering::AcqRel).is_ok()
+        let ordering = order("claimrelaxed", Ordering::AcqRel);
+        self.swap(Word::queued(generation), Word::running(generation, life), ordering).is_ok()
     }
 
     /// RUNNING → DONE with the place of its result's record; ABANDONED → ACKED if the caller gave up. The request
@@ -165,9 +181,13 @@ impl CallLine {
     #[inline]
     pub fn complete(&self, generation: Generation, life: Life, result: u64) -> Result<Completed, Illegal> {
         self.result.store(result, Ordering::Relaxed);
+        if sabotage::on("blinddone") {
+            self.word.store(Word::done(generation, life).raw(), Ordering::Release);
+            return Ok(Completed::Done);
+        }
         // SYNC POINT: done
-        if self.swap(Word::running(generation, life), Word::done(generation, life), Ordering::Release).is_ok()
-        {
+        let ordering = order("donerelaxed", Ordering::Release);
+        if self.swap(Word::running(generation, life), Word::done(generation, life), ordering).is_ok() {
             return Ok(Completed::Done);
         }
         self.acknowledge(generation, life).map(|()| Completed::Abandoned)
@@ -176,8 +196,8 @@ impl CallLine {
     /// ABANDONED → ACKED: this life has let go.
     pub fn acknowledge(&self, generation: Generation, life: Life) -> Result<(), Illegal> {
         // SYNC POINT: acked
-        self.swap(Word::abandoned(generation, life), Word::acked(generation, life), Ordering::Release)
-            .map_err(Illegal)
+        let ordering = order("ackrelaxed", Ordering::Release);
+        self.swap(Word::abandoned(generation, life), Word::acked(generation, life), ordering).map_err(Illegal)
     }
 
     // ---- arbiter ----
@@ -188,7 +208,7 @@ impl CallLine {
     pub fn repair(&self, life: Life, begun: impl Fn(Generation) -> bool) -> Result<Repaired, Illegal> {
         loop {
             let word = self.look()?;
-            if word.life() != Some(life) {
+            if !names(word, life) {
                 return Ok(Repaired::Untouched);
             }
             let generation = word.generation();
@@ -198,9 +218,12 @@ impl CallLine {
                     (Word::lost(generation, Some(life), reason), Repaired::Lost(reason))
                 }
                 State::Abandoned => (Word::acked(generation, life), Repaired::Acked),
+                State::Done if sabotage::on("lostoverdone") => {
+                    (Word::lost(generation, Some(life), Reason::Begun), Repaired::Lost(Reason::Begun))
+                }
                 _ => return Ok(Repaired::Kept),
             };
-            if self.swap(word, to, Ordering::AcqRel).is_ok() {
+            if self.swap(word, to, Ordering::AcqRel).is_ok() || sabotage::on("noloop") {
                 return Ok(repaired);
             }
         }
@@ -218,7 +241,7 @@ impl CallLine {
                 (State::Running, Some(life)) => Word::abandoned(generation, life),
                 _ => Word::idle(generation.next()),
             };
-            if self.swap(word, to, Ordering::AcqRel).is_ok() {
+            if self.swap(word, to, Ordering::AcqRel).is_ok() || sabotage::on("noreclaimloop") {
                 return Ok(to.state() == State::Idle);
             }
         }
@@ -228,6 +251,14 @@ impl CallLine {
     fn swap(&self, from: Word, to: Word, success: Ordering) -> Result<(), u64> {
         self.word.compare_exchange(from.raw(), to.raw(), success, Ordering::Acquire).map(drop)
     }
+}
+
+/// Whether a word has to do with this life.
+fn names(word: Word, life: Life) -> bool {
+    if sabotage::on("noinc") {
+        return word.life().is_some_and(|named| named.get() & 0xff == life.get() & 0xff);
+    }
+    word.life() == Some(life)
 }
 
 const _: () = {

@@ -3,10 +3,10 @@
 //!
 //! The order of the steps is the protocol (the model's section 3.1 and 3.2); nobody else composes them.
 
+use super::sabotage::{self, full_fence};
 use super::submit::{Entry, Peek, Producer, PushError, SubmitRing};
 use super::word::{Generation, Illegal, Life, Reason, State};
 use super::{Bits, CallLine};
-use crate::primitive::{Ordering, fence};
 
 /// The shared side of one lane, as its client and every worker see it.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +21,12 @@ pub struct Queue<'a> {
     pub index: usize,
 }
 
-/// Why a call was not submitted. It never ran, and its line is IDLE again or, if `Damaged`, of no further use.
+/// Why a call was not submitted. It never ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubmitError {
-    /// The ring is full of live calls.
+    /// The ring is full of live calls. The call's line is IDLE of the *next* generation.
     Full,
-    /// The lane's shared memory holds what no correct process writes.
+    /// The lane's shared memory holds what no correct process writes; the call's line is of no further use.
     Damaged,
 }
 
@@ -51,18 +51,47 @@ impl Queue<'_> {
         call: usize,
         generation: Generation,
     ) -> Result<(), SubmitError> {
-        let Some(line) = self.lines.get(call) else { return Err(SubmitError::Damaged) };
-        line.publish(generation).map_err(|_| SubmitError::Damaged)?;
-        match producer.push(self.ring, Entry { call, generation }, |older| self.is_queued(older)) {
-            Ok(()) => {}
-            Err(PushError::Corrupt) => return Err(SubmitError::Damaged),
-            Err(PushError::Full) => {
-                // A worker that walks the words may have come first; then it is submitted after all.
-                return if line.withdraw(generation) { Err(SubmitError::Full) } else { Ok(()) };
-            }
+        if sabotage::on("tailfirst") {
+            return self.enqueue(producer, call, generation).and_then(|()| self.publish(call, generation));
         }
-        self.pending.set(self.index);
-        fence(Ordering::SeqCst); // SYNC POINT: park, close
+        self.publish(call, generation)?;
+        self.enqueue(producer, call, generation)
+    }
+
+    /// Client: the first half of [`submit`](Queue::submit). A worker that watches this very line may take the call
+    /// from here on; everybody else finds it through the second half, or on the arbiter's tick should this client
+    /// stop in between.
+    #[inline]
+    pub fn publish(&self, call: usize, generation: Generation) -> Result<(), SubmitError> {
+        let line = self.lines.get(call).ok_or(SubmitError::Damaged)?;
+        line.publish(generation).map_err(|_| SubmitError::Damaged)
+    }
+
+    /// Client: the second half of [`submit`](Queue::submit).
+    #[inline]
+    pub fn enqueue(
+        &self,
+        producer: &mut Producer,
+        call: usize,
+        generation: Generation,
+    ) -> Result<(), SubmitError> {
+        let line = self.lines.get(call).ok_or(SubmitError::Damaged)?;
+        if let Err(why) = producer.push(self.ring, Entry { call, generation }, |older| self.is_queued(older))
+        {
+            // One who walks the words may have come first; then it is submitted after all.
+            return match why {
+                _ if !line.withdraw(generation) => Ok(()),
+                PushError::Full => Err(SubmitError::Full),
+                PushError::Corrupt => Err(SubmitError::Damaged),
+            };
+        }
+        full_fence("nofence_submit"); // SYNC POINT: pending, park, close
+        // Under load the bit is set already, and a swap of a word that all share is what a call can do without. If a
+        // worker clears it after this look, it sees what was appended before the fence, and sets it back.
+        if !self.pending.is_set(self.index) {
+            self.pending.set(self.index); // SYNC POINT: pending
+            full_fence("nofence_submit"); // SYNC POINT: park
+        }
         Ok(())
     }
 
@@ -75,6 +104,9 @@ impl Queue<'_> {
                 Peek::Corrupt => return Taken::Damaged,
                 Peek::Entry(position, entry) => {
                     let Some(line) = self.lines.get(entry.call) else { return Taken::Damaged };
+                    if sabotage::on("advancefirst") {
+                        self.ring.advance(position);
+                    }
                     let claimed = line.claim(entry.generation, life);
                     self.ring.advance(position); // claimed or dead; afterwards, never before
                     if claimed {
@@ -113,12 +145,30 @@ impl Queue<'_> {
     }
 
     /// Worker: clears the lane's pending bit after it found nothing, and sets it back if something came in between.
-    pub fn quiesce(&self) {
+    ///
+    /// `true` if it set the bit back. Somebody who looked in between saw no bit and may have gone to sleep, and
+    /// the submitter, who saw nobody idle then, wakes nobody. So the caller now rings *every* idle parker
+    /// ([`wake_idle`](super::wake_idle); the full fence for it was made) before it takes anything.
+    #[must_use = "whoever went to sleep while the bit was away must be rung: wake_idle"]
+    pub fn quiesce(&self) -> bool {
+        self.quiesce_if(|| true)
+    }
+
+    /// The same where a lane's index can be given to a new client: `current` says whether the index still has
+    /// the epoch of the caller's mapping. It is asked after the bit was cleared, because before it proves
+    /// nothing: the bit may be the new client's by then.
+    #[must_use = "whoever went to sleep while the bit was away must be rung: wake_idle"]
+    pub fn quiesce_if(&self, current: impl FnOnce() -> bool) -> bool {
+        // Append, fence, look at the bit; clear the bit, fence, look at the ring: either the submitter sees the bit
+        // gone and sets it, or this side sees what was appended.
         self.pending.clear(self.index);
-        fence(Ordering::SeqCst); // SYNC POINT: pending
-        if self.ring.peek() != Peek::Empty {
-            self.pending.set(self.index);
+        full_fence("nofence_pending"); // SYNC POINT: pending
+        if sabotage::on("norecheck_p") || (self.ring.is_empty() && current()) {
+            return false;
         }
+        self.pending.set(self.index);
+        full_fence("nofence_setback"); // SYNC POINT: park
+        true
     }
 
     /// Arbiter: ends every queued call because nobody will come. After the pool's state was changed and a full
@@ -145,7 +195,7 @@ impl Queue<'_> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::primitive::AtomicU64;
+    use crate::primitive::{AtomicU64, Ordering};
 
     struct Lane {
         lines: Vec<CallLine>,
@@ -202,7 +252,7 @@ mod tests {
             [taken(&q), taken(&q), taken(&q), taken(&q)],
             [Some((2, 0)), Some((0, 0)), Some((3, 0)), None]
         );
-        q.quiesce();
+        assert!(!q.quiesce());
         assert!(!q.pending.any());
     }
 

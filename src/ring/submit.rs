@@ -8,6 +8,7 @@
 //! (MODEL.md F2; the other order loses a call). Positions are 64 bits because a worker may stop between reading
 //! the head and swapping it (F10).
 
+use super::sabotage::{self, order};
 use super::word::Generation;
 use crate::primitive::{AtomicU64, Ordering};
 
@@ -61,28 +62,66 @@ pub enum PushError {
     Corrupt,
 }
 
+/// How often a look at a ring that moves under it is repeated.
+const PEEKS: usize = 4;
+
 impl SubmitRing<'_> {
     /// What is at the head.
+    ///
+    /// A correct system never sees `Corrupt`. Tail behind head: whoever moved the head there had seen a tail at
+    /// least as far, and the head's Acquire hands that sight on. Tail more than a ring ahead: its producer had
+    /// seen the head move on before, and the tail's Acquire hands that on, so the second look at the head
+    /// differs from the first.
     #[inline]
     pub fn peek(&self) -> Peek {
-        let head = self.head.load(Ordering::Acquire);
-        let tail = self.tail.load(Ordering::Acquire); // SYNC POINT: submit
-        match tail.wrapping_sub(head) {
-            0 => Peek::Empty,
-            n if n > self.slots.len() as u64 => {
-                // The two loads are not one: others may have moved both in between.
-                if self.head.load(Ordering::Acquire) == head { Peek::Corrupt } else { Peek::Empty }
+        let mut head = self.head();
+        for _ in 0..PEEKS {
+            let tail = self.tail();
+            match tail.wrapping_sub(head) {
+                0 => return Peek::Empty,
+                n if n <= self.slots.len() as u64 => {
+                    return Peek::Entry(head, Entry::unpack(self.slot(head).load(Ordering::Relaxed)));
+                }
+                _ => {}
             }
-            _ => Peek::Entry(head, Entry::unpack(self.slot(head).load(Ordering::Relaxed))),
+            // The two loads are not one: others may have moved both in between.
+            let now = if sabotage::on("onelook") { head } else { self.head() };
+            if now == head {
+                return Peek::Corrupt;
+            }
+            head = now;
         }
+        Peek::Empty // others take faster than we look; not to be mistaken for `is_empty`
+    }
+
+    /// Whether head and tail have met. Unlike [`peek`](SubmitRing::peek) never wrong about an entry whose hint
+    /// was seen.
+    pub fn is_empty(&self) -> bool {
+        self.head() == self.tail()
     }
 
     /// Moves the head over the entry at `position`, after it was claimed or found dead; not if others did.
     #[inline]
     pub fn advance(&self, position: u64) -> bool {
-        self.head
-            .compare_exchange(position, position.wrapping_add(1), Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        let next = position.wrapping_add(1);
+        if sabotage::on("narrowhead") {
+            let head = self.head.load(Ordering::Acquire);
+            return head as u32 == position as u32 && {
+                self.head.store(next, Ordering::Release);
+                true
+            };
+        }
+        // SYNC POINT: head
+        let ordering = order("advancerelaxed", Ordering::AcqRel);
+        self.head.compare_exchange(position, next, ordering, Ordering::Relaxed).is_ok()
+    }
+
+    fn head(&self) -> u64 {
+        self.head.load(order("headrelaxed", Ordering::Acquire)) // SYNC POINT: head
+    }
+
+    fn tail(&self) -> u64 {
+        self.tail.load(order("lateslot", Ordering::Acquire)) // SYNC POINT: submit
     }
 
     fn slot(&self, position: u64) -> &AtomicU64 {
@@ -111,8 +150,12 @@ impl Producer {
     ) -> Result<(), PushError> {
         let capacity = ring.slots.len() as u64;
         for _ in 0..=capacity {
-            let head = ring.head.load(Ordering::Acquire);
+            let head = ring.head.load(Ordering::Acquire); // SYNC POINT: head
             let used = self.tail.wrapping_sub(head);
+            if sabotage::on("nofull") {
+                self.append(ring, entry);
+                return Ok(());
+            }
             if used > capacity {
                 return Err(PushError::Corrupt);
             }
@@ -121,7 +164,10 @@ impl Producer {
                 return Ok(());
             }
             let oldest = Entry::unpack(ring.slot(head).load(Ordering::Relaxed));
-            if live(oldest) {
+            if sabotage::on("popfirst") {
+                ring.advance(head);
+            }
+            if live(oldest) && !sabotage::on("nostalecheck") {
                 self.append(ring, oldest); // first this, then over it
             }
             ring.advance(head);
@@ -132,6 +178,6 @@ impl Producer {
     fn append(&mut self, ring: SubmitRing<'_>, entry: Entry) {
         ring.slot(self.tail).store(entry.pack(), Ordering::Relaxed);
         self.tail = self.tail.wrapping_add(1);
-        ring.tail.store(self.tail, Ordering::Release); // SYNC POINT: submit
+        ring.tail.store(self.tail, order("tailrelaxed", Ordering::Release)); // SYNC POINT: submit
     }
 }

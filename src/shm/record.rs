@@ -60,7 +60,9 @@ impl Record {
         }
         let (descriptor, offset) = match body {
             Body::Inline(len) => ((len as u64) << 32, 0),
-            Body::Block { region, offset, len } => ((len as u64) << 32 | (region as u64) << 16 | IN_A_BLOCK, offset),
+            Body::Block { region, offset, len } => {
+                ((len as u64) << 32 | (region as u64) << 16 | IN_A_BLOCK, offset)
+            }
         };
         self.body[0].store(descriptor, Ordering::Relaxed);
         self.body[1].store(offset, Ordering::Relaxed);
@@ -72,6 +74,17 @@ impl Record {
         let rest = &inline[whole * 8..];
         if !rest.is_empty() {
             self.inline[whole].store(le(rest), Ordering::Relaxed);
+        }
+    }
+
+    /// Asks for the record's first lines to be on their way. A hint to the processor: nothing is read.
+    #[inline]
+    pub fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        for line in 0..4 {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch of any address is harmless; these lie within the record.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(self).cast::<i8>().add(line * 64)) };
         }
     }
 
@@ -88,7 +101,8 @@ impl Record {
     /// Where the body is said to be, copied; `None` if that makes no sense.
     #[inline]
     pub fn body(&self) -> Option<Body> {
-        let (descriptor, offset) = (self.body[0].load(Ordering::Relaxed), self.body[1].load(Ordering::Relaxed));
+        let (descriptor, offset) =
+            (self.body[0].load(Ordering::Relaxed), self.body[1].load(Ordering::Relaxed));
         let len = (descriptor >> 32) as usize;
         match descriptor & 0xffff {
             0 if len <= INLINE_LEN => Some(Body::Inline(len)),

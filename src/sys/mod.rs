@@ -37,6 +37,7 @@
 //! [`BorrowedFd`]: std::os::fd::BorrowedFd
 #![allow(unsafe_code)]
 
+pub mod awake;
 pub mod clock;
 pub mod cpu;
 pub mod fd;

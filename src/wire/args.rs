@@ -58,7 +58,8 @@ impl<T: EncodeArgs + ?Sized> EncodeArgs for Box<T> {
     }
 }
 
-/// The arguments of a call by name: `()`, or pairs in a slice, array, `Vec`, map or dict. No name may come twice.
+/// The arguments of a call by name: `()`, or pairs in a slice, array, `Vec`, map or dict. No name may come
+/// twice.
 pub trait EncodeKwargs {
     /// Writes exactly one dict.
     ///
@@ -126,8 +127,8 @@ pub trait DecodeArgs<'a>: Sized {
     /// Takes exactly these arguments.
     ///
     /// # Errors
-    /// Of [`Code::Value`](crate::error::Code::Value): another number of arguments, or one of a wrong type, which
-    /// the context names by its position.
+    /// Of [`Code::Value`](crate::error::Code::Value): another number of arguments, or one of a wrong type,
+    /// which the context names by its position.
     fn decode_args(args: ListRef<'a>) -> Result<Self, Error>;
 }
 

@@ -54,8 +54,8 @@ impl Builder {
         }
     }
 
-    /// As [`push`](Builder::push), but dicts come out as Python makes them: a key that is written twice has one
-    /// pair, in its first place, with its last value.
+    /// As [`push`](Builder::push), but dicts come out as Python makes them: a key that is written twice has
+    /// one pair, in its first place, with its last value.
     pub(super) fn push_folding(&mut self, event: Event<'_>) {
         if event == Event::End
             && let Some(Partial::Dict { pairs, .. }) = self.open.last_mut()
@@ -97,8 +97,8 @@ fn fold(pairs: &mut Vec<(String, Value)>) {
     });
 }
 
-/// A container's count was checked by whoever makes the events, but it is still the peer's number: reserve little,
-/// let the rest grow with what is really there.
+/// A container's count was checked by whoever makes the events, but it is still the peer's number: reserve
+/// little, let the rest grow with what is really there.
 const RESERVE: usize = 1024;
 
 const _: () = assert!(MAX_ITEMS <= u32::MAX as usize);

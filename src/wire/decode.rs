@@ -1,8 +1,9 @@
 //! [`Decode`]: how values become Rust types.
 //!
-//! Nothing is converted silently. Integers are checked against the width that is asked for; a float may be given as
-//! an integer if it holds it exactly (Python callers write `1` for `1.0`); everything else must have its own type.
-//! Errors are of [`Code::Value`](crate::error::Code::Value) and say what was expected and what was found.
+//! Nothing is converted silently. Integers are checked against the width that is asked for; a float may be
+//! given as an integer if it holds it exactly (Python callers write `1` for `1.0`); everything else must have
+//! its own type. Errors are of [`Code::Value`](crate::error::Code::Value) and say what was expected and what
+//! was found.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;

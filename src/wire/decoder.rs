@@ -1,19 +1,19 @@
 //! [`decode`] and the [`Reader`] behind it: the one pass in which hostile bytes become trusted ones.
 //!
-//! The pass allocates nothing for ordinary messages and at most 2 KiB for deep ones, looks at each byte once, and
-//! resolves each reference once. What comes out is a [`ValueRef`] that reads the same bytes lazily.
+//! The pass allocates nothing for ordinary messages and at most 2 KiB for deep ones, looks at each byte once,
+//! and resolves each reference once. What comes out is a [`ValueRef`] that reads the same bytes lazily.
 
 use super::stack::Stack;
 use super::tlv::{Cursor, Item};
 use super::view::{DictRef, ListRef};
 use super::{Resolve, ValueRef, WireError};
-use crate::limits::MAX_NODES;
+use crate::limits::{MAX_ITEMS, MAX_NODES};
 
 /// Checks that `body` is exactly one value, and lends it.
 ///
 /// # Errors
-/// The first fault in gunicorn's order and words; besides those: more than [`MAX_DEPTH`] containers within each
-/// other, more than [`MAX_NODES`] values, or a reference that `refs` refuses.
+/// The first fault in gunicorn's order and words; besides those: more than [`MAX_DEPTH`] containers within
+/// each other, more than [`MAX_NODES`] values, or a reference that `refs` refuses.
 ///
 /// [`MAX_DEPTH`]: crate::limits::MAX_DEPTH
 pub fn decode<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Result<ValueRef<'a>, WireError> {
@@ -23,7 +23,8 @@ pub fn decode<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Result<ValueRef<'a>,
     Ok(value)
 }
 
-/// Checks that `body` is nothing (which means no fields) or exactly one dict, and calls `each` with its pairs.
+/// Checks that `body` is nothing (which means no fields) or exactly one dict, and calls `each` with its
+/// pairs.
 ///
 /// # Errors
 /// As [`decode`], and a payload that is not a dict.
@@ -45,14 +46,14 @@ pub(super) fn fields<'a>(
     };
     reader.open.push(0)?; // the values are one level down
     for _ in 0..pairs {
-        let key = reader.cursor.key()?;
+        let key = reader.key()?;
         each(key, reader.value()?);
     }
     reader.finish()
 }
 
 /// Reads values and keeps the accounts of depth and number.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     cursor: Cursor<'a>,
     refs: &'a dyn Resolve,
     open: Stack,
@@ -64,8 +65,22 @@ impl<'a> Reader<'a> {
         Reader { cursor: Cursor::new(body, refs), refs, open: Stack::default(), nodes: 0 }
     }
 
+    /// For a body that is one dict, whose head the caller reads as a [`literal`](Reader::literal).
+    pub(super) fn inside(body: &'a [u8], refs: &'a dyn Resolve) -> Reader<'a> {
+        let mut reader = Reader::new(body, refs);
+        reader.nodes = 1;
+        _ = reader.open.push(0); // the first level is never too deep
+        reader
+    }
+
+    /// Passes over these bytes, if they are the next.
+    pub(super) fn literal(&mut self, bytes: &[u8]) -> Option<()> {
+        self.cursor.literal(bytes)
+    }
+
     /// The next value, checked to its end.
-    fn value(&mut self) -> Result<ValueRef<'a>, WireError> {
+    #[inline]
+    pub(super) fn value(&mut self) -> Result<ValueRef<'a>, WireError> {
         Ok(match self.item()? {
             Item::None => ValueRef::None,
             Item::Bool(b) => ValueRef::Bool(b),
@@ -94,12 +109,19 @@ impl<'a> Reader<'a> {
             let Some(entry) = self.open.top() else { break };
             let slots = *entry & SLOTS;
             if slots == 0 {
+                if *entry & KEY != 0 {
+                    let found = if *entry & DICT != 0 { "dict" } else { "list" };
+                    return Err(WireError::KeyNotString(found));
+                }
                 self.open.pop();
                 continue;
             }
             *entry -= 1;
             if *entry & DICT != 0 && slots.is_multiple_of(2) {
-                self.cursor.key()?;
+                match self.cursor.item()? {
+                    Item::Str(_) => {}
+                    other => self.open.push(not_a_key(other)?)?,
+                }
                 continue;
             }
             match self.item()? {
@@ -113,13 +135,26 @@ impl<'a> Reader<'a> {
         Ok(all.get(..len).unwrap_or_default())
     }
 
+    /// The next key.
+    #[inline]
+    fn key(&mut self) -> Result<&'a str, WireError> {
+        match self.cursor.item()? {
+            Item::Str(key) => Ok(key),
+            other => {
+                self.elements(not_a_key(other)?)?; // never returns, but with an error
+                Err(WireError::KeyNotString(other.type_name()))
+            }
+        }
+    }
+
+    #[inline]
     fn item(&mut self) -> Result<Item<'a>, WireError> {
         let item = self.cursor.item()?;
         self.nodes += 1;
         if self.nodes > MAX_NODES { Err(WireError::TooManyValues) } else { Ok(item) }
     }
 
-    fn finish(self) -> Result<(), WireError> {
+    pub(super) fn finish(self) -> Result<(), WireError> {
         match self.cursor.rest().len() {
             0 => Ok(()),
             len => Err(WireError::Trailing { len }),
@@ -127,6 +162,20 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An open container is one word: keys and values still to come, and whether keys are among them.
-const SLOTS: u32 = DICT - 1;
+/// What stands in a key's place. A container there is walked before it is refused, as gunicorn does: a fault
+/// inside of it comes first.
+fn not_a_key(item: Item<'_>) -> Result<u32, WireError> {
+    match item {
+        Item::List(count) => Ok(KEY | count),
+        Item::Dict(pairs) => Ok(KEY | DICT | (2 * pairs)),
+        other => Err(WireError::KeyNotString(other.type_name())),
+    }
+}
+
+/// An open container is one word: keys and values still to come, whether keys are among them, and whether it
+/// stands in a key's place itself.
+const SLOTS: u32 = KEY - 1;
+const KEY: u32 = 1 << 30;
 const DICT: u32 = 1 << 31;
+
+const _: () = assert!(2 * MAX_ITEMS < KEY as usize);

@@ -1,9 +1,9 @@
 //! [`Encoder`]: writes one TLV value, forward, into memory that the caller owns.
 //!
 //! Into a fixed slice (a block of shared memory) it never allocates, and when the slice is full it goes on
-//! counting: the caller learns the whole size, gets a block of it and encodes again. Into a `Vec` (a socket) it
-//! grows. Both count what a container still lacks, so that an [`Encode`](super::Encode) implementation which
-//! announces three items and writes two is found here and not by the peer.
+//! counting: the caller learns the whole size, gets a block of it and encodes again. Into a `Vec` (a socket)
+//! it grows. Both count what a container still lacks, so that an [`Encode`](super::Encode) implementation
+//! which announces three items and writes two is found here and not by the peer.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -71,8 +71,8 @@ impl<'b> Encoder<'b> {
         }
     }
 
-    /// Appends to `out` for a socket: no references, single values up to [`MAX_SOCKET_BYTES`], the whole up to
-    /// [`MAX_FRAME_PAYLOAD`].
+    /// Appends to `out` for a socket: no references, single values up to [`MAX_SOCKET_BYTES`], the whole up
+    /// to [`MAX_FRAME_PAYLOAD`].
     pub fn to_vec(out: &'b mut Vec<u8>) -> Encoder<'b> {
         let base = out.len();
         Encoder {
@@ -89,11 +89,12 @@ impl<'b> Encoder<'b> {
     /// Ends the value.
     ///
     /// # Errors
-    /// [`NeedMore`] with the whole size, if the slice was too small for it. What the slice holds then is of no use.
+    /// [`NeedMore`] with the whole size, if the slice was too small for it. What the slice holds then is of
+    /// no use.
     ///
     /// # Panics
-    /// If an announced element was never written: a bug of the caller. [`request`](super::request) and the other
-    /// writers of messages find that before, as an error.
+    /// If an announced element was never written: a bug of the caller. `wire::request` and the
+    /// other writers of messages find that before, as an error.
     pub fn finish(self) -> Result<usize, NeedMore> {
         assert!(self.is_balanced(), "an encoder was finished within a value");
         match self.sink {
@@ -105,8 +106,8 @@ impl<'b> Encoder<'b> {
     /// `None`.
     ///
     /// # Errors
-    /// Here and below: a value where none may stand ([`WireError::Unbalanced`]), too many values, nesting that is
-    /// too deep, or a length or count over its limit.
+    /// Here and below: a value where none may stand ([`WireError::Unbalanced`]), too many values, nesting
+    /// that is too deep, or a length or count over its limit.
     pub fn none(&mut self) -> Result<(), WireError> {
         self.value()?;
         self.put(&[code::NONE])

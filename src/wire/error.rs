@@ -1,8 +1,8 @@
 //! [`WireError`]: what can be wrong with bytes, in gunicorn's words.
 //!
 //! Where gunicorn has a text for the fault, [`Display`](fmt::Display) is that text to the byte, Python's own
-//! messages included: a log line or an error frame reads the same whichever side wrote it. No text quotes payload
-//! beyond the two magic bytes, the offending byte of a string, and lengths.
+//! messages included: a log line or an error frame reads the same whichever side wrote it. No text quotes
+//! payload beyond the two magic bytes, the offending byte of a string, and lengths.
 
 use std::fmt;
 
@@ -98,8 +98,11 @@ pub enum WireError {
         /// How many.
         len: usize,
     },
-    /// Lists and dicts are nested deeper than [`limits::MAX_DEPTH`].
-    TooDeep,
+    /// Lists and dicts are nested too deep.
+    TooDeep {
+        /// The limit, inclusive: [`limits::MAX_DEPTH`], or less where a recursion cannot be avoided.
+        max: usize,
+    },
     /// More values than [`limits::MAX_NODES`].
     TooManyValues,
     /// A reference points outside of any region that this process knows.
@@ -180,8 +183,8 @@ impl fmt::Display for WireError {
             KeyNotString(found) => write!(f, "Dict key must be string, got {found}"),
             UnknownType(code) => write!(f, "Unknown TLV type code: 0x{code:02x}"),
             Trailing { len } => write!(f, "Trailing data after TLV: {len} bytes"),
-            TooDeep => {
-                write!(f, "Failed to decode TLV payload: nesting exceeds the limit of {}", limits::MAX_DEPTH)
+            TooDeep { max } => {
+                write!(f, "Failed to decode TLV payload: nesting exceeds the limit of {max}")
             }
             TooManyValues => {
                 write!(f, "Failed to decode TLV payload: more values than the limit of {}", limits::MAX_NODES)

@@ -1,7 +1,7 @@
 //! [`Event`]: a value taken apart into a flat sequence, and the walkers that take it apart.
 //!
-//! Clone, compare, print, encode and own are each one loop over events, so none of them can run out of stack, and
-//! an owned and a borrowed value are compared like two of a kind.
+//! Clone, compare, print, encode and own are each one loop over events, so none of them can run out of stack,
+//! and an owned and a borrowed value are compared like two of a kind.
 
 use std::slice;
 

@@ -1,7 +1,7 @@
 //! [`FrameDecoder`]: frames out of a stream that arrives in arbitrary pieces.
 //!
-//! Holds at most one frame, and of that no more than was received: a peer that announces 64 MiB and sends one byte
-//! costs one byte. Where the pieces are cut makes no difference to what comes out.
+//! Holds at most one frame, and of that no more than was received: a peer that announces 64 MiB and sends one
+//! byte costs one byte. Where the pieces are cut makes no difference to what comes out.
 
 use super::{Header, WireError};
 use crate::limits::HEADER_LEN;
@@ -63,8 +63,8 @@ enum State {
 }
 
 impl FrameDecoder {
-    /// A decoder that refuses bodies over `max_payload`, and kinds of ours unless `extended`. Without `extended`
-    /// the protocol's own limit of 64 MiB holds too.
+    /// A decoder that refuses bodies over `max_payload`, and kinds of ours unless `extended`. Without
+    /// `extended` the protocol's own limit of 64 MiB holds too.
     pub fn new(max_payload: usize, extended: bool) -> FrameDecoder {
         FrameDecoder {
             max_payload,
@@ -76,15 +76,15 @@ impl FrameDecoder {
         }
     }
 
-    /// From now on accepts kinds of ours, because the peer said HELLO, and bodies up to `max_payload`. Call it
-    /// between the HELLO and the next [`feed`](FrameDecoder::feed).
+    /// From now on accepts kinds of ours, because the peer said HELLO, and bodies up to `max_payload`. Call
+    /// it between the HELLO and the next [`feed`](FrameDecoder::feed).
     pub fn extend(&mut self, max_payload: usize) {
         self.extended = true;
         self.max_payload = max_payload;
     }
 
-    /// Takes bytes up to the end of the current frame and returns how many. It takes none while a whole frame or an
-    /// error waits for [`next`](FrameDecoder::next).
+    /// Takes bytes up to the end of the current frame and returns how many. It takes none while a whole frame
+    /// or an error waits for [`next`](FrameDecoder::next).
     pub fn feed(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         if matches!(self.state, State::Head) {
@@ -134,6 +134,11 @@ impl FrameDecoder {
     /// The header of a frame whose body has not arrived in full.
     pub fn pending(&self) -> Option<&Header> {
         if let State::Body(header) = &self.state { Some(header) } else { None }
+    }
+
+    /// Bytes of memory that the pending body holds.
+    pub fn buffered(&self) -> usize {
+        self.body.capacity()
     }
 
     /// Whether the stream may end here.

@@ -1,7 +1,7 @@
 //! [`Header`]: the sixteen bytes before each body.
 //!
-//! gunicorn's `struct` format `>2sBBIQ`. The checks come in gunicorn's order, so that a frame with several faults
-//! is refused for the same one on either side.
+//! gunicorn's `struct` format `>2sBBIQ`. The checks come in gunicorn's order, so that a frame with several
+//! faults is refused for the same one on either side.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -29,8 +29,8 @@ impl Header {
         Header::decode_checked(bytes, false, MAX_FRAME_PAYLOAD)
     }
 
-    /// Reads the header that `bytes` begins with, as a peer that said HELLO may send it, or as it lies in shared
-    /// memory: with the extensions and with at most [`MAX_MESSAGE`] bytes of body.
+    /// Reads the header that `bytes` begins with, as a peer that said HELLO may send it, or as it lies in
+    /// shared memory: with the extensions and with at most [`MAX_MESSAGE`] bytes of body.
     ///
     /// # Errors
     /// As [`decode`](Header::decode).
@@ -52,8 +52,8 @@ impl Header {
     /// A whole frame for a socket: header, and the body that `write` encodes.
     ///
     /// # Errors
-    /// What `write` returns, or a body over [`MAX_FRAME_PAYLOAD`]. gunicorn checks that only when it reads; here
-    /// it is refused before a byte is sent.
+    /// What `write` returns, or a body over [`MAX_FRAME_PAYLOAD`]. gunicorn checks that only when it reads;
+    /// here it is refused before a byte is sent.
     pub fn frame(
         kind: Kind,
         id: u64,

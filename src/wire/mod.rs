@@ -1,8 +1,8 @@
 //! The wire room: frames, the tagged values inside them, and the messages that those values spell.
 //!
-//! Responsible for turning bytes into values and back, exactly as gunicorn's dirty protocol has them, plus our
-//! extensions. Not responsible for moving bytes: nothing in here does I/O, knows a clock or allocates a size that
-//! a peer chose. The same bytes travel over sockets and in shared memory:
+//! Responsible for turning bytes into values and back, exactly as gunicorn's dirty protocol has them, plus
+//! our extensions. Not responsible for moving bytes: nothing in here does I/O, knows a clock or allocates a
+//! size that a peer chose. The same bytes travel over sockets and in shared memory:
 //!
 //! ```text
 //!   0        2     3      4            8                       16
@@ -12,8 +12,8 @@
 //!   `-- Header, FrameDecoder ---------------------------------'`-- decode, Encoder ---'
 //! ```
 //!
-//! Three ways to hold a value: [`Value`] owns it, [`ValueRef`] reads it out of validated bytes without copying,
-//! and a Rust type of one's own goes in and out through [`Encode`] and [`Decode`] without either.
+//! Three ways to hold a value: [`Value`] owns it, [`ValueRef`] reads it out of validated bytes without
+//! copying, and a Rust type of one's own goes in and out through [`Encode`] and [`Decode`] without either.
 //!
 //! Everything that follows a peer's nesting is a loop, not a recursion, so depth costs at most [`MAX_DEPTH`]
 //! words of memory here and never stack.
@@ -37,6 +37,8 @@ mod message;
 mod reference;
 mod request;
 mod response;
+#[cfg(feature = "serde")]
+mod serde;
 mod stack;
 mod tlv;
 mod value;
@@ -45,6 +47,8 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "serde")]
+pub use self::serde::Serde;
 pub use args::{DecodeArgs, EncodeArgs, EncodeKwargs};
 pub use decode::Decode;
 pub use decoder::decode;

@@ -1,7 +1,7 @@
-//! [`Reference`]: a bytes value that lies in a region instead of the body, and [`Resolve`], who knows regions.
+//! [`Reference`]: bytes that lie in a region instead of the body, and [`Resolve`], who knows regions.
 //!
-//! Our one addition to TLV. It never travels over a socket: there [`NoReferences`] refuses its code in the words
-//! that any peer uses for a code it does not know.
+//! Our one addition to TLV. It never travels over a socket: there [`NoReferences`] refuses its code in the
+//! words that any peer uses for a code it does not know.
 
 use super::WireError;
 use crate::limits::{MAX_MESSAGE, MAX_SOCKET_BYTES};
@@ -19,8 +19,8 @@ pub struct Reference {
 
 /// Turns references into the bytes that they stand for.
 ///
-/// An implementation checks every field: they come from another process. While it is borrowed it must answer the
-/// same reference in the same way, because a body is checked once and read afterwards.
+/// An implementation checks every field: they come from another process. While it is borrowed it must answer
+/// the same reference in the same way, because a body is checked once and read afterwards.
 pub trait Resolve {
     /// The bytes, which live as long as the borrow of the resolver.
     ///
@@ -28,7 +28,8 @@ pub trait Resolve {
     /// [`WireError::BadReference`] for anything that is not wholly inside of a known region.
     fn resolve(&self, reference: Reference) -> Result<&[u8], WireError>;
 
-    /// The longest string or bytes value that a body may hold inline. [`MAX_MESSAGE`] where there are regions.
+    /// The longest string or bytes value that a body may hold inline. [`MAX_MESSAGE`] where there are
+    /// regions.
     fn max_inline(&self) -> usize {
         MAX_MESSAGE
     }

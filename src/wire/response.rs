@@ -41,11 +41,12 @@ pub struct ErrorRef<'a> {
 }
 
 impl ResponseRef {
-    /// Reads the body of a reply of this kind. Missing keys have gunicorn's defaults, unknown ones are ignored.
+    /// Reads the body of a reply of this kind. Missing keys have gunicorn's defaults, unknown ones are
+    /// ignored.
     ///
     /// # Errors
-    /// As [`decode`](super::decode), fields of a wrong type, and a kind that is no reply. The body of an END is not
-    /// looked at: gunicorn's client accepts any.
+    /// As [`decode`](super::decode), fields of a wrong type, and a kind that is no reply. The body of an END
+    /// is not looked at: gunicorn's client accepts any.
     pub fn decode<'a>(kind: Kind, body: &'a [u8], refs: &'a dyn Resolve) -> Result<Outcome<'a>, WireError> {
         match kind {
             Kind::Response => Ok(Outcome::Result(field(body, refs, "result")?)),

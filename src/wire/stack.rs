@@ -1,10 +1,10 @@
-//! [`Stack`]: the counts of the containers that are open, which is all that a loop needs instead of a recursion.
+//! [`Stack`]: the counts of the containers that are open, all that a loop needs instead of recursion.
 
 use super::WireError;
 use crate::limits::MAX_DEPTH;
 
-/// One `u32` for each open container, at most [`MAX_DEPTH`] of them. The first few live inline, so that ordinary
-/// messages allocate nothing.
+/// One `u32` for each open container, at most [`MAX_DEPTH`] of them. The first few live inline, so that
+/// ordinary messages allocate nothing.
 #[derive(Debug, Default)]
 pub(super) struct Stack {
     len: usize,
@@ -17,9 +17,10 @@ impl Stack {
     ///
     /// # Errors
     /// [`WireError::TooDeep`] when it would be the 513th.
+    #[inline]
     pub(super) fn push(&mut self, entry: u32) -> Result<(), WireError> {
         if self.len >= MAX_DEPTH {
-            return Err(WireError::TooDeep);
+            return Err(WireError::TooDeep { max: MAX_DEPTH });
         }
         match self.near.get_mut(self.len) {
             Some(slot) => *slot = entry,
@@ -30,6 +31,7 @@ impl Stack {
     }
 
     /// Closes the innermost container.
+    #[inline]
     pub(super) fn pop(&mut self) {
         if self.len > INLINE {
             self.far.pop();
@@ -38,6 +40,7 @@ impl Stack {
     }
 
     /// The entry of the innermost container.
+    #[inline]
     pub(super) fn top(&mut self) -> Option<&mut u32> {
         match self.len {
             0 => None,
@@ -46,6 +49,7 @@ impl Stack {
         }
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -67,7 +71,7 @@ mod tests {
         for n in 0..MAX_DEPTH as u32 {
             assert_eq!(stack.push(n), Ok(()));
         }
-        assert_eq!(stack.push(0), Err(WireError::TooDeep));
+        assert_eq!(stack.push(0), Err(WireError::TooDeep { max: MAX_DEPTH }));
         for n in (0..MAX_DEPTH as u32).rev() {
             assert_eq!(stack.top().copied(), Some(n));
             stack.pop();

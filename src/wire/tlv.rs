@@ -77,6 +77,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next tag. Checks everything about it that can be known without looking at elements or regions.
+    #[inline]
     pub(super) fn item(&mut self) -> Result<Item<'a>, WireError> {
         let (&tag, rest) = self.rest.split_first().ok_or(WireError::NoType)?;
         self.rest = rest;
@@ -110,6 +111,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A dict's key: a string, or an error.
+    #[inline]
     pub(super) fn key(&mut self) -> Result<&'a str, WireError> {
         match self.item()? {
             Item::Str(key) => Ok(key),
@@ -117,8 +119,15 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Passes over `values` tags with all that belongs to them. For bytes that were validated: text is not looked
-    /// at again.
+    /// Passes over these bytes, if they are the next.
+    #[inline]
+    pub(super) fn literal(&mut self, bytes: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(bytes)?;
+        Some(())
+    }
+
+    /// Passes over `values` tags with all that belongs to them. For bytes that were validated: text is not
+    /// looked at again.
     pub(super) fn skip(&mut self, values: u64) -> Result<(), WireError> {
         let mut left = values;
         while left > 0 {
@@ -139,6 +148,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    #[inline]
     fn str_body(&mut self) -> Result<&'a str, WireError> {
         let len = self.length("String", "string length")?;
         let got = self.rest.len();
@@ -154,6 +164,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
+    #[inline]
     fn length(&mut self, what: &'static str, field: &'static str) -> Result<usize, WireError> {
         let len = BigEndian::read_u32(self.fixed::<4>().ok_or(WireError::Incomplete(field))?) as usize;
         let max = self.max_inline;
@@ -163,6 +174,7 @@ impl<'a> Cursor<'a> {
         Ok(len)
     }
 
+    #[inline]
     fn count(&mut self, what: &'static str, field: &'static str) -> Result<u32, WireError> {
         let count = BigEndian::read_u32(self.fixed::<4>().ok_or(WireError::Incomplete(field))?);
         if count as usize > MAX_ITEMS {
@@ -176,12 +188,14 @@ impl<'a> Cursor<'a> {
         Ok(count)
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.rest.split_at_checked(len)?;
         self.rest = rest;
         Some(head)
     }
 
+    #[inline]
     fn fixed<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
         let (head, rest) = self.rest.split_first_chunk::<N>()?;
         self.rest = rest;

@@ -1,7 +1,7 @@
 //! [`Value`]: a value that owns what it holds.
 //!
-//! Values can be nested deeper than any stack allows, by a program's mistake if not by a peer (a decoder stops at
-//! 512). So clone, compare, print and drop are loops here.
+//! Values can be nested deeper than any stack allows, by a program's mistake if not by a peer (a decoder
+//! stops at 512). So clone, compare, print and drop are loops here.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ use super::event::{self, Event};
 
 /// What TLV can say.
 ///
-/// `Value` implements `Drop`, so its contents cannot be moved out by a pattern; [`into_list`](Value::into_list)
-/// and its siblings do that, and so does `TryFrom`.
+/// `Value` implements `Drop`, so its contents cannot be moved out by a pattern;
+/// [`into_list`](Value::into_list) and its siblings do that, and so does `TryFrom`.
 #[derive(Default)]
 pub enum Value {
     /// Nothing; Python's `None`.
@@ -29,8 +29,8 @@ pub enum Value {
     Str(String),
     /// A list; Python's tuples come as lists too.
     List(Vec<Value>),
-    /// Pairs in the order in which they were inserted. Nothing stops a program from inserting a key twice: then
-    /// the last one counts, as it does for whoever decodes it.
+    /// Pairs in the order in which they were inserted. Nothing stops a program from inserting a key twice:
+    /// then the last one counts, as it does for whoever decodes it.
     Dict(Vec<(String, Value)>),
 }
 
@@ -178,7 +178,8 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Prints a value as Rust and Python would both nearly write it: `{"k": [1, None, b"\x00"]}`. Long bytes are cut.
+/// Prints a value as Rust and Python would both nearly write it: `{"k": [1, None, b"\x00"]}`. Long bytes are
+/// cut.
 pub(super) fn debug<'a>(
     f: &mut fmt::Formatter<'_>,
     mut next: impl FnMut() -> Option<Event<'a>>,

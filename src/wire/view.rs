@@ -1,8 +1,9 @@
 //! [`ValueRef`], [`ListRef`], [`DictRef`]: values read in place.
 //!
-//! They come out of [`decode`](super::decode), which has looked at every byte, so reading them finds nothing new.
-//! Still nothing here trusts that: bytes that changed since (a writer that broke its promise not to touch a lent
-//! block) and a resolver that changed its mind come out as an error, once, and end the iteration.
+//! They come out of [`decode`](super::decode), which has looked at every byte, so reading them finds nothing
+//! new. Still nothing here trusts that: bytes that changed since (a writer that broke its promise not to
+//! touch a lent block) and a resolver that changed its mind come out as an error, once, and end the
+//! iteration.
 
 use std::fmt;
 
@@ -34,8 +35,8 @@ pub enum ValueRef<'a> {
 }
 
 impl<'a> ValueRef<'a> {
-    /// A copy that owns everything. A key that a dict has twice comes out once, in its first place with its last
-    /// value, as Python reads it.
+    /// A copy that owns everything. A key that a dict has twice comes out once, in its first place with its
+    /// last value, as Python reads it.
     ///
     /// # Errors
     /// Only if the bytes are no longer those that were validated; never for a scalar.

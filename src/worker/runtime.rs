@@ -7,13 +7,13 @@ use crate::conn::{Link, Message};
 use crate::error::{Code, Result};
 use crate::limits::MAX_LANES;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
-use crate::ring::{Adaptive, Entry, Life, Mode, Parker, Taken, Waited};
+use crate::ring::{Adaptive, CallLine, Entry, Life, Mode, Parker, Taken, Waited, wake_idle};
 use crate::shm::{
-    Board, Control, Fetch, Foreign, Placed, Region, RegionEntry, RegionId, RegionKind, Register, RESULT_BLOCKS,
-    Registry, Requests, Results, Store,
+    Board, Control, Fetch, Foreign, Placed, RESULT_BLOCKS, Region, RegionEntry, RegionId, RegionKind,
+    Register, Registry, Requests, Results, Store,
 };
 use crate::sys::futex::Kernel;
-use crate::sys::{clock, cpu};
+use crate::sys::{awake, clock, cpu};
 use crate::wire::Kind;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -52,6 +52,8 @@ pub(super) struct Cursor {
     hot: Option<(Arc<Lane>, usize)>,
 }
 
+/// Looks at the line served last before idleness is announced.
+const HOT_SPINS: u32 = 64;
 /// A parked worker looks around at least this often; doorbells and the arbiter's tick do the work.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 /// How long a thread pauses that cannot map a lane for want of resources.
@@ -122,7 +124,9 @@ impl Worker {
                     cursor.hot = Some((lane, entry.call));
                 }
                 None => {
-                    if let Some((lane, entry)) = self.wait(&parker, &mut adaptive, &mut cursor) {
+                    let next = self.take_hot(&adaptive, &cursor);
+                    let next = next.or_else(|| self.wait(&parker, &mut adaptive, &cursor));
+                    if let Some((lane, entry)) = next {
                         self.run(thread, &lane, entry);
                     }
                 }
@@ -183,7 +187,15 @@ impl Worker {
         match taken {
             Taken::Call(entry) => Some((lane, entry)),
             Taken::Nothing => {
-                queue.quiesce();
+                let current = || self.lanes.open(&self.registry, index) == Some(serial);
+                if queue.quiesce_if(current) {
+                    // Others who looked while the bit was away may sleep beside what came in between.
+                    wake_idle(self.board.idle(), |parker| {
+                        if let Some(doorbell) = self.board.doorbell(parker) {
+                            doorbell.ring(&Kernel);
+                        }
+                    });
+                }
                 None
             }
             Taken::Damaged => {
@@ -193,73 +205,67 @@ impl Worker {
         }
     }
 
+    /// Watches the line that was served last for a moment, before idleness is announced: a client that calls again
+    /// at once finds its worker without a ring entry, a hint or a doorbell. Only when nothing is pending, so that
+    /// it takes nothing from other lanes; and short, since others see a busy worker meanwhile.
+    #[inline]
+    fn take_hot(&self, adaptive: &Adaptive, cursor: &Cursor) -> Option<(Arc<Lane>, Entry)> {
+        let (lane, call) = cursor.hot.as_ref()?;
+        if !adaptive.spins() {
+            return None;
+        }
+        let line = &lane.control.lines()[*call];
+        for _ in 0..HOT_SPINS {
+            if CallLine::is_queued(line.glance()) {
+                return self.take_line(lane, *call);
+            }
+            spin_loop();
+        }
+        None
+    }
+
+    /// Takes this call, if it is queued and its lane is still open.
+    fn take_line(&self, lane: &Arc<Lane>, call: usize) -> Option<(Arc<Lane>, Entry)> {
+        if self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
+            return None;
+        }
+        lane.requests.record(call).prefetch();
+        match lane.queue(&self.board).take_line(self.life, call) {
+            Taken::Call(entry) => Some((lane.clone(), entry)),
+            _ => None,
+        }
+    }
+
     /// Nothing to take: spin, yield, sleep, as the controller says. `Some` when the line served last was taken
     /// while spinning.
     fn wait(
         &self,
         parker: &Parker<'_>,
         adaptive: &mut Adaptive,
-        cursor: &mut Cursor,
+        cursor: &Cursor,
     ) -> Option<(Arc<Lane>, Entry)> {
         let announced = parker.announce(|| {
             self.has_work() || self.registry.sweep() != cursor.sweep || self.stopping.load(Ordering::Acquire)
         });
         let heard = announced?;
-        let start = clock::monotonic_ns();
-        let plan = adaptive.plan(start);
-        let hot = cursor.hot.clone();
-        let hot_queue = hot.as_ref().map(|(lane, call)| (lane.queue(&self.board), *call));
-        let hot_word = hot_queue.as_ref().map(|(q, call)| q.lines[*call].glance());
-        let changed = || {
-            parker.rang(heard) || hot_queue.as_ref().is_some_and(|(q, call)| Some(q.lines[*call].glance()) != hot_word)
-        };
-        let mut waited = Waited::Slept;
-        if plan.spin_ns > 0 && self.board.spin(parker.me) {
-            let mut now = start;
-            'spin: while now.saturating_sub(start) < plan.spin_ns {
-                for _ in 0..32 {
-                    if changed() {
-                        waited = Waited::Spun;
-                        break 'spin;
-                    }
-                    spin_loop();
-                }
-                now = clock::monotonic_ns();
-            }
+        let hot_line = cursor.hot.as_ref().map(|(lane, call)| &lane.control.lines()[*call]);
+        let hot_word = hot_line.map(CallLine::glance);
+        let changed = || hot_line.map(CallLine::glance) != hot_word || parker.rang(heard);
+        // At most one parker of a board spins: the others would only take processor time from those that work.
+        let spins = self.board.spin(parker.me);
+        let waited = awake::stay_awake(adaptive, spins, u64::MAX, changed);
+        if spins {
             self.board.stop_spinning(parker.me);
         }
-        if waited == Waited::Slept && plan.yield_ns > 0 {
-            let yields_from = clock::monotonic_ns();
-            let mut before = yields_from;
-            while before - yields_from < plan.yield_ns {
-                if changed() {
-                    waited = Waited::Yielded;
-                    break;
-                }
-                cpu::yield_now();
-                let now = clock::monotonic_ns();
-                if !adaptive.yielded(now - before, now) {
-                    break;
-                }
-                before = now;
-            }
-        }
-        if waited == Waited::Slept && !changed() {
+        if matches!(waited, Waited::Slept { .. }) && !changed() {
             self.sweep_if_due();
             if !self.stopping.load(Ordering::Acquire) {
                 parker.sleep(heard, &Kernel, Some(LONGEST_SLEEP));
             }
         }
-        adaptive.ended(waited, plan);
         parker.retract(); // before anything is claimed
-        let (lane, call) = hot?;
-        if self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
-            return None;
-        }
-        match lane.queue(&self.board).take_line(self.life, call) {
-            Taken::Call(entry) => Some((lane, entry)),
-            _ => None,
-        }
+        let (lane, call) = cursor.hot.as_ref()?;
+        self.take_line(lane, *call)
     }
 
     /// Whether a lane that this worker may take from has something pending.
@@ -383,7 +389,7 @@ impl Worker {
 
     /// Drops what belongs to clients that are gone.
     fn sweep_if_due(&self) {
-        let now = clock::monotonic_ns();
+        let now = clock::coarse_ns();
         let last = self.swept_ns.load(Ordering::Relaxed);
         if now.saturating_sub(last) < SWEEP_EVERY_NS
             || self.swept_ns.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
@@ -408,7 +414,10 @@ impl Worker {
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("life", &self.life).field("records", &self.records).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("life", &self.life)
+            .field("records", &self.records)
+            .finish_non_exhaustive()
     }
 }
 

@@ -55,7 +55,8 @@ fn a_client_killed_with_a_call_in_the_queue() -> Outcome {
         let kid = elsewhere(&pool, |client| {
             let _running = call(&client, "gate").args((1, "gate2")).submit().unwrap();
             until_begun(1);
-            let _queued: Vec<_> = (2..20).map(|i| call(&client, "note").args((i,)).submit().unwrap()).collect();
+            let _queued: Vec<_> =
+                (2..20).map(|i| call(&client, "note").args((i,)).submit().unwrap()).collect();
             std::fs::write("note", "").unwrap();
             sleep_for_ever()
         });
@@ -253,7 +254,9 @@ fn the_host_drops_its_clients_and_the_arbiter_keeps_nothing() -> Outcome {
     let growth = |open: &Open| open.0.iter().filter(|kind| kind.contains("growth")).count();
     until("the arbiter has nothing of the client", || {
         let (kinds, mappings) = Baseline::count(base.arbiter);
-        growth(&(kinds.clone(), 0)) == 1 && kinds.len() == base.open.0.len() + 1 && mappings == base.open.1 + 1
+        growth(&(kinds.clone(), 0)) == 1
+            && kinds.len() == base.open.0.len() + 1
+            && mappings == base.open.1 + 1
     });
     Ok(())
 }

@@ -42,7 +42,9 @@ fn each_way_to_die_is_told_with_its_cause() -> Outcome {
                 None => call(&client, action).execute(),
             };
             let error = fails(outcome);
-            let Kind::WorkerDied { cause: said, started } = *error.kind() else { panic!("{action}: {error}") };
+            let Kind::WorkerDied { cause: said, started } = *error.kind() else {
+                panic!("{action}: {error}")
+            };
             assert!(started, "{action} {status:?}: {error}");
             assert_eq!(said, cause, "{action} {status:?} in round {round}");
             ready(&client, 1, &before);
@@ -214,8 +216,9 @@ fn the_host_dies_and_nothing_is_left() -> Outcome {
         let host = Kid::new(|| {
             let pool = builder(4).start().unwrap();
             let client = pool.client().unwrap();
-            let pending: Vec<_> =
-                (0..if busy { 8 } else { 0 }).map(|i| call(&client, "spin").args((i,)).submit().unwrap()).collect();
+            let pending: Vec<_> = (0..if busy { 8 } else { 0 })
+                .map(|i| call(&client, "spin").args((i,)).submit().unwrap())
+                .collect();
             if busy {
                 until_begun(0);
             }

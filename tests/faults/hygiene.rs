@@ -143,7 +143,10 @@ fn nothing_is_inherited_that_is_not_ours() -> Outcome {
                 // The listing itself has the directory open.
                 assert!(allowed(n, to) || to.starts_with("/proc/"), "worker by way {way}: {n} is {to}");
                 if to.starts_with("socket:") {
-                    assert!(!mine.values().any(|own| own == to), "worker by way {way}: {n} is the host's {to}");
+                    assert!(
+                        !mine.values().any(|own| own == to),
+                        "worker by way {way}: {n} is the host's {to}"
+                    );
                 }
             }
             assert_eq!(fails(call(&client, "kill").execute()).code(), Code::WorkerDied);

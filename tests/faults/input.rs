@@ -246,7 +246,8 @@ fn messages_that_a_client_may_not_send() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
     let peer = Peer::new(&pool);
-    for kind in [Kind::Ready, Kind::Suspect, Kind::Stop, Kind::Connect, Kind::Config, Kind::Request, Kind::Welcome]
+    for kind in
+        [Kind::Ready, Kind::Suspect, Kind::Stop, Kind::Connect, Kind::Config, Kind::Request, Kind::Welcome]
     {
         let (mut link, _) = peer.greeted();
         link.send(Message::new(kind).with("now", 1)).unwrap();
@@ -263,7 +264,8 @@ fn messages_that_a_client_may_not_send() -> Outcome {
     }
     // The lane of another client is not theirs to renew: that client goes on with it.
     for lane in [0, 1023, 1_000_000] {
-        let _ = link.ask(Message::new(Kind::Renew).with("lane", lane).with("serial", 1), Kind::Welcome, PATIENCE);
+        let _ =
+            link.ask(Message::new(Kind::Renew).with("lane", lane).with("serial", 1), Kind::Welcome, PATIENCE);
     }
     works(&peer.client);
     drop(link);
@@ -313,10 +315,7 @@ fn garbage_between_two_calls_of_a_client_process() -> Outcome {
     // Its lane ends with its connection, and a call says so or is refused; it does not wait for ever.
     let outcome = crate::app::call(&client, "add").args((1, 2)).deadline_ms(5_000).execute();
     if let Err(error) = outcome {
-        assert!(
-            [Code::Protocol, Code::ArbiterDied, Code::Deadline].contains(&error.code()),
-            "{error:?}"
-        );
+        assert!([Code::Protocol, Code::ArbiterDied, Code::Deadline].contains(&error.code()), "{error:?}");
     }
     works(&pool.client().unwrap());
     Ok(())

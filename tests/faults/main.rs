@@ -33,6 +33,17 @@ fn main() {
         apps.add::<app::Faults>()?.add::<app::Birth>().map(drop)
     });
     registered.unwrap();
-    let all = [outcomes::TESTS, deadlines::TESTS, deaths::TESTS, clients::TESTS, start::TESTS, hygiene::TESTS, input::TESTS, limits::TESTS, counterexamples::TESTS, storm::TESTS];
+    let all = [
+        outcomes::TESTS,
+        deadlines::TESTS,
+        deaths::TESTS,
+        clients::TESTS,
+        start::TESTS,
+        hygiene::TESTS,
+        input::TESTS,
+        limits::TESTS,
+        counterexamples::TESTS,
+        storm::TESTS,
+    ];
     harness::run(&all.concat());
 }

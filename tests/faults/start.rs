@@ -161,16 +161,18 @@ fn inits_that_fail() -> Outcome {
         let builder = Pool::builder().app::<Birth>().workers(2).boot_timeout_ms(boot_timeout_ms);
         builder.restart_limit(1, 60_000).backoff_ms(1, 5)
     };
-    let ways =
-        [("error", &["Damp", "the coal is wet"][..]), ("panic", &["the coal is wet"]), ("exit", &[]), ("hang", &[])];
+    let ways = [
+        ("error", &["Damp", "the coal is wet"][..]),
+        ("panic", &["the coal is wet"]),
+        ("exit", &[]),
+        ("hang", &[]),
+    ];
     for (how, words) in ways {
         fs::write("boot", how).unwrap();
         let error = refused(builder(if how == "hang" { 150 } else { 60_000 }));
         says(&error, Code::Start, words);
         assert_eq!(error.to_string().matches("cannot start").count(), 1, "{error}");
-        until("nothing of it is left", || {
-            proc::working_in(&env::current_dir().unwrap()).is_empty()
-        });
+        until("nothing of it is left", || proc::working_in(&env::current_dir().unwrap()).is_empty());
     }
     fs::remove_file("boot").unwrap();
     let pool = guard.start(builder(60_000));

@@ -143,9 +143,10 @@ fn a_storm_of_kills_with_a_client_a_thread() -> Outcome {
 
 /// From `STOKEHOLD_SEED`, to see a failure again.
 fn seed() -> u64 {
-    std::env::var("STOKEHOLD_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
-        stokehold::internals::sys::process::getrandom_u128().unwrap() as u32 as u64
-    })
+    std::env::var("STOKEHOLD_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or_else(|| stokehold::internals::sys::process::getrandom_u128().unwrap() as u32 as u64)
 }
 
 fn a_storm_of_scribblers() -> Outcome {

@@ -1,7 +1,14 @@
 //! Tests of the room as a whole. `golden` has the vectors, the others say what they test.
 
 mod compatible;
+mod frames;
 mod golden;
+mod hostile;
+mod limits;
+mod references;
+#[cfg(feature = "serde")]
+mod serde_types;
+mod types;
 
 use super::{Encode, Encoder, NoReferences, Value, ValueRef, WireError, decode};
 

@@ -1,0 +1,210 @@
+//! Rows of results: a JSON object a line for programs, a table for people.
+
+use super::options::Options;
+use super::place::Placement;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use stokehold::Mode;
+
+/// One row. What does not apply is `None`, and `null` in JSON.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    pub bench: &'static str,
+    pub case: String,
+    pub wait: Option<Mode>,
+    pub placement: Option<Placement>,
+    pub bytes: Option<u64>,
+    pub threads: Option<u64>,
+    pub touch: bool,
+    pub p50_us: Option<f64>,
+    pub p99_us: Option<f64>,
+    pub per_s: Option<f64>,
+    pub baseline: Option<String>,
+    pub baseline_p50_us: Option<f64>,
+    pub baseline_p99_us: Option<f64>,
+    pub baseline_per_s: Option<f64>,
+    pub ratio: Option<f64>,
+}
+
+impl Row {
+    fn ratio_p99(&self) -> Option<f64> {
+        match (self.p99_us, self.baseline_p99_us) {
+            (Some(ours), Some(theirs)) if theirs > 0.0 => Some(ours / theirs),
+            _ => None,
+        }
+    }
+
+    fn to_json(&self) -> String {
+        let mut out = String::from("{");
+        text(&mut out, "bench", Some(self.bench));
+        text(&mut out, "case", Some(&self.case));
+        text(&mut out, "wait", self.wait.map(mode_name));
+        text(&mut out, "placement", self.placement.map(Placement::name));
+        raw(&mut out, "bytes", self.bytes);
+        raw(&mut out, "threads", self.threads);
+        raw(&mut out, "touch", Some(self.touch));
+        number(&mut out, "p50_us", self.p50_us);
+        number(&mut out, "p99_us", self.p99_us);
+        number(&mut out, "per_s", self.per_s);
+        text(&mut out, "baseline", self.baseline.as_deref());
+        number(&mut out, "baseline_p50_us", self.baseline_p50_us);
+        number(&mut out, "baseline_p99_us", self.baseline_p99_us);
+        number(&mut out, "baseline_per_s", self.baseline_per_s);
+        number(&mut out, "ratio", self.ratio);
+        number(&mut out, "ratio_p99", self.ratio_p99());
+        out.push('}');
+        out
+    }
+
+    fn cells(&self) -> [String; COLUMNS] {
+        let micros = |value: Option<f64>| value.map_or(String::new(), |us| format!("{us:.3}"));
+        let rate = |value: Option<f64>| value.map_or(String::new(), |rate| format!("{rate:.0}"));
+        let ratio = |value: Option<f64>| value.map_or(String::new(), |ratio| format!("{ratio:.2}"));
+        [
+            self.case.clone(),
+            self.wait.map_or("", mode_name).into(),
+            self.placement.map_or("", Placement::name).into(),
+            self.threads.map_or(String::new(), |n| n.to_string()),
+            self.bytes.map_or(String::new(), size),
+            micros(self.p50_us),
+            micros(self.p99_us),
+            rate(self.per_s),
+            self.baseline.clone().unwrap_or_default(),
+            micros(self.baseline_p50_us),
+            micros(self.baseline_p99_us),
+            rate(self.baseline_per_s),
+            ratio(self.ratio),
+            ratio(self.ratio_p99()),
+        ]
+    }
+}
+
+/// Where rows go.
+#[derive(Debug)]
+pub struct Report {
+    json: bool,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    pub fn new(options: &Options) -> Report {
+        Report { json: options.json, rows: Vec::new() }
+    }
+
+    /// Takes a row; as JSON it is out at once. A reader that went away is not an error of the measurement.
+    pub fn add(&mut self, row: Row) {
+        if self.json {
+            let _ = writeln!(std::io::stdout(), "{}", row.to_json());
+            let _ = std::io::stdout().flush();
+        } else {
+            eprint!("."); // somebody may be waiting
+            self.rows.push(row);
+        }
+    }
+
+    /// Says why a row is not there.
+    pub fn skipped(&self, what: &str, why: &str) {
+        eprintln!("SKIPPED {what} ({why})");
+    }
+
+    /// Prints the table.
+    pub fn finish(self) {
+        if self.json {
+            return;
+        }
+        eprintln!();
+        let cells: Vec<_> =
+            std::iter::once(HEADINGS.map(String::from)).chain(self.rows.iter().map(Row::cells)).collect();
+        let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: [usize; COLUMNS] = std::array::from_fn(width);
+        let used = |column: usize| cells.iter().skip(1).any(|row| !row[column].is_empty());
+        let mut out = String::new();
+        for row in &cells {
+            for (column, cell) in row.iter().enumerate().filter(|(column, _)| used(*column)) {
+                let width = widths[column];
+                let _ = match LEFT.contains(&column) {
+                    true => write!(out, "{cell:<width$}  "),
+                    false => write!(out, "{cell:>width$}  "),
+                };
+            }
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+        }
+        let _ = std::io::stdout().write_all(out.as_bytes());
+    }
+}
+
+/// As the command line and the rows name it.
+pub fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Adaptive => "adaptive",
+        Mode::Park => "park",
+        Mode::Spin => "spin",
+    }
+}
+
+fn size(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    match bytes {
+        n if n >= MIB && n.is_multiple_of(MIB) => format!("{} MiB", n / MIB),
+        n if n >= KIB && n.is_multiple_of(KIB) => format!("{} KiB", n / KIB),
+        n => format!("{n} B"),
+    }
+}
+
+fn key(out: &mut String, name: &str) {
+    if !out.ends_with('{') {
+        out.push(',');
+    }
+    let _ = write!(out, "\"{name}\":");
+}
+
+fn text(out: &mut String, name: &str, value: Option<&str>) {
+    key(out, name);
+    let Some(value) = value else { return out.push_str("null") };
+    out.push('"');
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c < ' ' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+fn raw(out: &mut String, name: &str, value: Option<impl std::fmt::Display>) {
+    key(out, name);
+    let _ = match value {
+        Some(value) => write!(out, "{value}"),
+        None => write!(out, "null"),
+    };
+}
+
+fn number(out: &mut String, name: &str, value: Option<f64>) {
+    // JSON has no word for infinity.
+    raw(out, name, value.filter(|value| value.is_finite()).map(|value| format!("{value:.4}")));
+}
+
+const COLUMNS: usize = 14;
+const HEADINGS: [&str; COLUMNS] = [
+    "case",
+    "wait",
+    "placement",
+    "threads",
+    "bytes",
+    "p50 µs",
+    "p99 µs",
+    "per s",
+    "baseline",
+    "its p50",
+    "its p99",
+    "its per s",
+    "ratio",
+    "ratio p99",
+];
+/// Columns of text.
+const LEFT: [usize; 4] = [0, 1, 2, 8];

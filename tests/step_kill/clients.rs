@@ -1,0 +1,263 @@
+//! A client is killed after every instruction of submit, wait, take, release, cancel, expire and leave.
+//!
+//! The victim is a copy of the harness. It says by SIGSTOPs where it is: connected; about to begin with the routine;
+//! through with it.
+
+use crate::Ways;
+use crate::app::{APP, answer};
+use crate::report::Tally;
+use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, state, until, word};
+use crate::trace::{Alarm, Arrival, Step, Tracee};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use stokehold::internals::ring::State;
+use stokehold::internals::shm::LaneState;
+use stokehold::internals::sys::clock;
+use stokehold::internals::sys::process::{self, Fork};
+use stokehold::internals::sys::signal::Signal;
+use stokehold::{Client, Mode, Options};
+
+/// What the victim does between its last two markers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routine {
+    /// Submits; the outcome is not waited for.
+    Submit,
+    /// Waits asleep, for a call that runs; takes the result.
+    Wait,
+    /// Takes a result that is there, reads it, and releases the call.
+    Take,
+    /// Releases a result that was taken.
+    Release,
+    /// Cancels.
+    Cancel,
+    /// Waits for a call whose deadline has passed.
+    Expire,
+    /// Closes its connection.
+    Leave,
+}
+
+/// Where the worker is meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worker {
+    /// Idle: asleep or spinning.
+    Idle,
+    /// Busy with a call of another client.
+    Elsewhere,
+    /// Busy with the victim's call.
+    Here,
+}
+
+/// One way of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    pub name: &'static str,
+    pub routine: Routine,
+    pub worker: Worker,
+    pub mode: Mode,
+}
+
+/// All of them.
+pub const PATHS: &[Path] = &[
+    Path { name: "submit-idle", routine: Routine::Submit, worker: Worker::Idle, mode: Mode::Park },
+    Path { name: "submit-busy", routine: Routine::Submit, worker: Worker::Elsewhere, mode: Mode::Park },
+    Path { name: "submit-spinning", routine: Routine::Submit, worker: Worker::Idle, mode: Mode::Spin },
+    Path { name: "wait", routine: Routine::Wait, worker: Worker::Here, mode: Mode::Park },
+    Path { name: "take", routine: Routine::Take, worker: Worker::Idle, mode: Mode::Park },
+    Path { name: "release", routine: Routine::Release, worker: Worker::Idle, mode: Mode::Park },
+    Path { name: "cancel-queued", routine: Routine::Cancel, worker: Worker::Elsewhere, mode: Mode::Park },
+    Path { name: "cancel-running", routine: Routine::Cancel, worker: Worker::Here, mode: Mode::Park },
+    Path { name: "cancel-done", routine: Routine::Cancel, worker: Worker::Idle, mode: Mode::Park },
+    Path { name: "expire-queued", routine: Routine::Expire, worker: Worker::Elsewhere, mode: Mode::Park },
+    Path { name: "expire-running", routine: Routine::Expire, worker: Worker::Here, mode: Mode::Park },
+    Path { name: "leave", routine: Routine::Leave, worker: Worker::Idle, mode: Mode::Park },
+];
+
+/// No routine is followed further. Only leaving is longer: it unmaps and frees, which concerns nobody else.
+const LONGEST: usize = 3000;
+
+/// What a victim exits with that got a wrong outcome.
+const WRONG: i32 = 3;
+
+/// Kills the client after `at` instructions of the path; without `at` when it is through, and notes the way.
+pub fn round(
+    scene: &mut Scene,
+    path: &Path,
+    at: Option<usize>,
+    ways: &mut Ways,
+    tally: &mut Tally,
+) -> Result<(), Wrong> {
+    let (warm, id, other) = (scene.id(), scene.id(), scene.id());
+    let lane = scene.pool.client_socket().map_err(|e| e.to_string())?;
+    let pid = match process::fork().map_err(|e| e.to_string())? {
+        Fork::Child => victim(path, lane, warm, id),
+        Fork::Parent(pid) => pid.as_raw() as u32,
+    };
+    drop(lane);
+    let mut tracee = Tracee::child(pid);
+    marker(tracee.wait_long(), "connecting")?;
+    tracee.bind().map_err(|e| format!("ptrace: {e}"))?;
+    let control = scene.new_control()?;
+    let (index, serial) = scene.newest_lane().ok_or("the victim has no lane")?;
+    let held = match path.worker {
+        Worker::Elsewhere => {
+            scene.journal.hold(other);
+            let call = scene.client.call(APP, "hold").args((other as i64,)).deadline_ms(DEADLINE_MS);
+            let pending = call.submit().map_err(|e| format!("submit: {e}"))?;
+            is(&scene.control, State::Running)?;
+            Some(pending)
+        }
+        Worker::Here => {
+            scene.journal.hold(id);
+            None
+        }
+        Worker::Idle => None,
+    };
+    marker(tracee.run(), "preparing")?;
+    match (path.routine, path.worker) {
+        (_, Worker::Here) => is(&control, State::Running)?,
+        (Routine::Take | Routine::Cancel | Routine::Release, Worker::Idle) => is(&control, State::Done)?,
+        _ => {}
+    }
+    if path.routine == Routine::Expire {
+        clock::sleep(Duration::from_micros(1100));
+    }
+    let alarm = Alarm::set();
+    let asleep = || {
+        // On its bell: now the worker may answer.
+        if path.routine == Routine::Wait {
+            scene.journal.release();
+        }
+        false
+    };
+    let mut left = LONGEST;
+    let mut long = || {
+        left -= 1;
+        left == 0
+    };
+    let arrival = match at {
+        None => tracee.walk(&mut ways.path, &asleep, &mut long),
+        Some(at) => tracee.go(&ways.path, at, ways.plain, &asleep),
+    };
+    drop(alarm);
+    match arrival {
+        Arrival::Gone | Arrival::Asleep => {
+            return Err("the victim ended by itself, perhaps on a wrong outcome".into());
+        }
+        Arrival::Marker if at.is_some_and(|at| at < ways.path.len()) => tally.missed += 1,
+        _ => {}
+    }
+    tally.pc = tracee.pc();
+    let seen = word(&control)?;
+    tally.saw(seen.state(), false);
+    let ran = scene.journal.runs(id);
+    let killed = std::time::Instant::now();
+    tracee.kill();
+    // Its calls end. Where the worker has one, the lane waits until it let go.
+    let gone = until(|| {
+        let now = scene.registry.lane(index);
+        let busy = path.worker == Worker::Here || path.worker == Worker::Idle;
+        (now.serial() != Some(serial) || busy && now == LaneState::Closing(serial)).then_some(())
+    });
+    gone.ok_or_else(|| {
+        format!("lane {index} is {:?}, its client {serial} is dead", scene.registry.lane(index))
+    })?;
+    tally.took(killed.elapsed());
+    scene.journal.release();
+    if let Some(pending) = held {
+        match Outcome::of(pending.wait()) {
+            Outcome::Ok(number, _) if number == answer(other) => {}
+            outcome => return Err(format!("the call of another client that ran meanwhile: {outcome:?}")),
+        }
+    }
+    let next = scene.id();
+    scene.works(next)?;
+    let runs = scene.journal.runs(id);
+    let most = match (path.routine, path.worker) {
+        (_, Worker::Elsewhere) => 0, // it never had the worker
+        (Routine::Submit, _) if seen.state() == State::Idle => 0,
+        _ => 1,
+    };
+    if runs > most || runs < ran || scene.journal.runs(warm) != u32::from(path.routine != Routine::Leave) {
+        return Err(format!("the word was {seen:?}; the call ran {ran} times before, {runs} after"));
+    }
+    Ok(())
+}
+
+fn marker(step: Step, when: &str) -> Result<(), Wrong> {
+    if step == Step::Marker { Ok(()) } else { Err(format!("the victim ended by itself while {when}")) }
+}
+
+fn is(control: &stokehold::internals::shm::Control, wanted: State) -> Result<(), Wrong> {
+    until(|| (state(control) == Some(wanted)).then_some(()))
+        .ok_or_else(|| format!("a call is {:?} where it should be {wanted:?}", state(control)))
+}
+
+/// The victim's life.
+fn victim(path: &Path, lane: OwnedFd, warm: u64, id: u64) -> ! {
+    let here = || {
+        let _ = process::raise(Signal::SIGSTOP);
+    };
+    let _ = nix::sys::ptrace::traceme();
+    let options = Options { mode: Mode::Park, ..Options::default() };
+    let Ok(client) = Client::connect(lane, options) else { process::exit_now(WRONG) };
+    let run = |action: &'static str, id: u64| client.call(APP, action).args((id as i64,));
+    if path.routine != Routine::Leave && !is_answer(Outcome::of(run("run", warm).execute()), warm) {
+        process::exit_now(WRONG);
+    }
+    here();
+    let action = if path.worker == Worker::Here { "hold" } else { "run" };
+    let call = run(action, id).deadline_ms(if path.routine == Routine::Expire { 1 } else { DEADLINE_MS });
+    let expected = |outcome: Outcome| match (path.routine, path.worker) {
+        (Routine::Cancel, Worker::Elsewhere) => outcome == Outcome::Cancelled(false),
+        (Routine::Cancel, Worker::Here) => outcome == Outcome::Cancelled(true),
+        (Routine::Expire, worker) => outcome == Outcome::Deadline(worker == Worker::Here),
+        _ => is_answer(outcome, id),
+    };
+    let fine = match path.routine {
+        Routine::Leave => {
+            here();
+            drop(client);
+            true
+        }
+        Routine::Submit => {
+            here();
+            let pending = call.submit();
+            here();
+            let fine = pending.is_ok();
+            std::mem::forget(pending);
+            fine
+        }
+        _ => {
+            let Ok(pending) = call.submit() else { process::exit_now(WRONG) };
+            let there = || until(|| pending.is_ready().then_some(())).is_some();
+            let ready = path.worker != Worker::Idle || there();
+            let outcome = match path.routine {
+                Routine::Cancel => {
+                    here();
+                    Outcome::of(pending.cancel())
+                }
+                Routine::Release => {
+                    let result = pending.wait();
+                    let outcome = result.as_ref().map(|r| r.parse().map(|n| Outcome::Ok(n, r.life())));
+                    let outcome = outcome.ok().and_then(Result::ok).unwrap_or(Outcome::Other(0));
+                    here();
+                    drop(result);
+                    outcome
+                }
+                _ => {
+                    here();
+                    Outcome::of(pending.wait())
+                }
+            };
+            ready && expected(outcome)
+        }
+    };
+    if fine {
+        here();
+    }
+    process::exit_now(WRONG)
+}
+
+fn is_answer(outcome: Outcome, id: u64) -> bool {
+    matches!(outcome, Outcome::Ok(number, _) if number == answer(id))
+}

@@ -1,0 +1,101 @@
+//! What was covered, and what came of it.
+
+use crate::scene::Outcome;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+use stokehold::internals::ring::State;
+
+/// Counts of one path.
+#[derive(Debug)]
+pub struct Tally {
+    /// Where the victim of the last round was; `None` in the kernel.
+    pub pc: Option<u64>,
+    /// Rounds in which the way was another one than in the walk before, and the victim was killed at its end.
+    pub missed: u64,
+    /// Rounds.
+    pub kills: u64,
+    states: BTreeMap<&'static str, u64>,
+    outcomes: BTreeMap<&'static str, u64>,
+    longest: Duration,
+    slow: u64,
+    since: Instant,
+}
+
+/// An outcome that takes longer than this was not brought about by the death but by a tick. No failure: ticks are
+/// there for that; but it should be rare.
+const SLOW: Duration = Duration::from_millis(300);
+
+impl Tally {
+    pub fn new() -> Tally {
+        Tally {
+            pc: None,
+            missed: 0,
+            kills: 0,
+            states: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            longest: Duration::ZERO,
+            slow: 0,
+            since: Instant::now(),
+        }
+    }
+
+    /// The word at the moment of the kill.
+    pub fn saw(&mut self, state: State, begun: bool) {
+        let name = match state {
+            State::Idle => "idle",
+            State::Queued => "queued",
+            State::Running if begun => "begun",
+            State::Running => "claimed",
+            State::Done if begun => "done",
+            State::Done => "done and ended",
+            State::Abandoned => "abandoned",
+            State::Lost => "lost",
+            State::Acked => "acked",
+        };
+        *self.states.entry(name).or_default() += 1;
+    }
+
+    /// What the caller got.
+    pub fn outcome(&mut self, outcome: Outcome) {
+        let name = match outcome {
+            Outcome::Ok(..) => "ok",
+            Outcome::Died(true) => "died, started",
+            Outcome::Died(false) => "died, not started",
+            Outcome::Cancelled(_) => "cancelled",
+            Outcome::Deadline(_) => "deadline",
+            Outcome::Other(_) => "other",
+        };
+        *self.outcomes.entry(name).or_default() += 1;
+    }
+
+    /// How long the outcome took from the kill on.
+    pub fn took(&mut self, time: Duration) {
+        self.longest = self.longest.max(time);
+        self.slow += u64::from(time > SLOW);
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |counts: &BTreeMap<&str, u64>| {
+            counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+        };
+        let time = self.since.elapsed();
+        write!(f, "{} kill points in {:.1} s", self.kills, time.as_secs_f64())?;
+        if self.kills > 0 {
+            write!(f, " ({:.1} ms each)", time.as_secs_f64() * 1e3 / self.kills as f64)?;
+        }
+        write!(f, "; {} went another way; word: {}", self.missed, list(&self.states))?;
+        if !self.outcomes.is_empty() {
+            write!(f, "; outcome: {}", list(&self.outcomes))?;
+        }
+        write!(
+            f,
+            "; longest {:.0} ms, {} over {} ms",
+            self.longest.as_secs_f64() * 1e3,
+            self.slow,
+            SLOW.as_millis()
+        )
+    }
+}

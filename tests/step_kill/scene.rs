@@ -1,0 +1,305 @@
+//! The long-lived pool of one group of paths, the peers that live on, and what is looked at from outside: the call
+//! words, the begin records, the registry, the arbiter's descriptors.
+
+use crate::app::{APP, Counter, Journal, answer};
+use crate::peer::Caller;
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use stokehold::internals::ring::{Generation, State, Word};
+use stokehold::internals::shm::{Board, Control, LaneState, Registry, Results, SlotState};
+use stokehold::internals::sys::clock;
+use stokehold::{Client, Error, Kind, Mode, Pool};
+
+/// How long anything may take that has to happen. Far above what it takes; only a hang reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The deadline of ordinary calls: an outcome that is lost becomes one that is wrong.
+pub const DEADLINE_MS: u64 = 10_000;
+
+/// What went wrong, in words.
+pub type Wrong = String;
+
+/// How a call ended, as far as the checks care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With this number, from the worker of this life.
+    Ok(i64, u16),
+    /// `WorkerDied`, and whether it had started.
+    Died(bool),
+    /// `Cancelled`.
+    Cancelled(bool),
+    /// `Deadline`.
+    Deadline(bool),
+    /// Anything else, by its code.
+    Other(u32),
+}
+
+impl Outcome {
+    /// Of a result.
+    pub fn of(result: stokehold::Result<stokehold::Response>) -> Outcome {
+        match result {
+            Ok(response) => match response.parse() {
+                Ok(number) => Outcome::Ok(number, response.life()),
+                Err(error) => Outcome::Other(error.code() as u32),
+            },
+            Err(error) => Outcome::of_error(&error),
+        }
+    }
+
+    fn of_error(error: &Error) -> Outcome {
+        match *error.kind() {
+            Kind::WorkerDied { started, .. } => Outcome::Died(started),
+            Kind::Cancelled { started, .. } => Outcome::Cancelled(started),
+            Kind::Deadline { started } => Outcome::Deadline(started),
+            _ => {
+                eprintln!("an outcome that no path has: {error}");
+                Outcome::Other(error.code() as u32)
+            }
+        }
+    }
+}
+
+/// A worker that can be stepped.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    pub pid: u32,
+    pub tid: u32,
+    pub life: u16,
+    pub parker: usize,
+}
+
+/// One pool and everything around it that is not killed.
+pub struct Scene {
+    pub pool: Pool,
+    pub client: Client,
+    pub journal: Journal,
+    pub registry: Registry,
+    pub board: Board,
+    /// The lane of `client`.
+    pub control: Control,
+    /// A second client, in a process of its own, that waits for its calls.
+    pub caller: Option<Caller>,
+    pub caller_control: Option<Control>,
+    pub mode: Mode,
+    known: BTreeSet<u64>,
+    base: usize,
+    next: u64,
+}
+
+impl Scene {
+    /// Starts a pool. Workers are replaced at once, however many die.
+    pub fn new(workers: usize, mode: Mode, with_caller: bool, id: u64) -> stokehold::Result<Scene> {
+        let journal = Journal::create()?;
+        let pool = Pool::builder()
+            .app::<Counter>()
+            .workers(workers)
+            .wait(mode)
+            .restart_limit(10_000, 1)
+            .backoff_ms(1, 1)
+            .kill_grace_ms(5_000)
+            .start()?;
+        let client = pool.client()?;
+        let arbiter = pool.arbiter_pid();
+        let mut known = BTreeSet::new();
+        let registry = Registry::adopt(only(arbiter, "registry")?)?;
+        let board = Board::adopt(only(arbiter, "board")?)?;
+        let control = Control::adopt(only(arbiter, "control")?)?;
+        known.extend(memfds(arbiter, "control").into_iter().map(|(inode, _)| inode));
+        let mut scene = Scene {
+            pool,
+            client,
+            journal,
+            registry,
+            board,
+            control,
+            caller: None,
+            caller_control: None,
+            mode,
+            known,
+            base: 0,
+            next: id,
+        };
+        if with_caller {
+            scene.caller = Some(Caller::start(&scene.pool)?);
+            scene.caller_control = Some(scene.new_control().map_err(|why| Error::app("Scene", why))?);
+        }
+        let warm = scene.id();
+        scene.works(warm).map_err(|why| Error::app("Scene", why))?;
+        scene.base = scene.descriptors();
+        Ok(scene)
+    }
+
+    /// A number for one more call.
+    pub fn id(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// The control region that the arbiter made since the last one that was asked for.
+    pub fn new_control(&mut self) -> Result<Control, Wrong> {
+        let fresh = memfds(self.pool.arbiter_pid(), "control");
+        let found = fresh.iter().find(|(inode, _)| !self.known.contains(inode));
+        let (_, path) = found.ok_or("the arbiter has no control region for a client that is connected")?;
+        let control = open(path, true).and_then(Control::adopt).map_err(|e| e.to_string())?;
+        self.known = fresh.into_iter().map(|(inode, _)| inode).collect();
+        Ok(control)
+    }
+
+    /// A call by the host's client must succeed, and run once.
+    pub fn works(&mut self, id: u64) -> Result<(), Wrong> {
+        let result = self.client.call(APP, "run").args((id as i64,)).deadline_ms(DEADLINE_MS).execute();
+        let outcome = Outcome::of(result);
+        let runs = self.journal.runs(id);
+        match outcome {
+            Outcome::Ok(number, _) if number == answer(id) && runs == 1 => Ok(()),
+            other => Err(format!("the next call through the pool: {other:?}, it ran {runs} times")),
+        }
+    }
+
+    /// The same by the caller's process.
+    pub fn caller_works(&mut self) -> Result<(), Wrong> {
+        let id = self.id();
+        let Some(caller) = &mut self.caller else { return Ok(()) };
+        caller.send(id);
+        let outcome = caller.outcome();
+        match outcome {
+            Outcome::Ok(number, _) if number == answer(id) && self.journal.runs(id) == 1 => Ok(()),
+            other => Err(format!("the next call of the other client: {other:?}")),
+        }
+    }
+
+    /// Waits until all workers are there and idle, and returns the one that the next call wakes.
+    pub fn target(&self, workers: usize) -> Result<Target, Wrong> {
+        let found = until(|| {
+            let there: Vec<_> =
+                (0..2 * workers + 2).filter_map(|place| Some((place, self.registry.slot(place)?))).collect();
+            // All repaired and reaped, too: the arbiter has nothing left to ring for.
+            if there.len() != workers || there.iter().any(|(_, (_, state, _))| *state != SlotState::Ready) {
+                return None;
+            }
+            let targets: Vec<Target> = there
+                .into_iter()
+                .filter(|(place, _)| self.board.idle().is_set(*place))
+                .filter_map(|(parker, (life, _, pid))| {
+                    let tid = app_thread(pid)?;
+                    let waits = self.mode == Mode::Spin || in_futex(pid, tid);
+                    waits.then_some(Target { pid, tid, life: life.get(), parker })
+                })
+                .collect();
+            if targets.len() != workers {
+                return None;
+            }
+            let first = self.board.spinner().or_else(|| self.board.idle().next_from(0));
+            targets.into_iter().find(|target| Some(target.parker) == first)
+        });
+        found.ok_or_else(|| "the workers did not become ready and idle".into())
+    }
+
+    /// Every lane but those of the peers that live on is free again, and the arbiter has its usual descriptors.
+    pub fn quiet(&mut self) -> Result<(), Wrong> {
+        let mine = 1 + usize::from(self.caller.is_some());
+        let quiet = until(|| (self.lanes() == mine && self.descriptors() <= self.base).then_some(()));
+        if quiet.is_none() {
+            return Err(format!(
+                "{} lanes are taken where {mine} should be; the arbiter has {} descriptors, before it had {}",
+                self.lanes(),
+                self.descriptors(),
+                self.base
+            ));
+        }
+        self.board.pending().any().then(|| clock::sleep(Duration::from_millis(20)));
+        Ok(())
+    }
+
+    /// Lanes that are not free.
+    pub fn lanes(&self) -> usize {
+        (0..64).filter(|index| self.registry.lane(*index) != LaneState::Free).count()
+    }
+
+    /// The lane that was opened last.
+    pub fn newest_lane(&self) -> Option<(usize, u64)> {
+        (0..64)
+            .filter_map(|index| match self.registry.lane(index) {
+                LaneState::Open(serial) => Some((index, serial)),
+                _ => None,
+            })
+            .max_by_key(|(_, serial)| *serial)
+    }
+
+    fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pool.arbiter_pid())).map_or(0, Iterator::count)
+    }
+}
+
+/// The begin record of a worker's app thread, and the rest of what it writes.
+pub fn results_of(pid: u32) -> Result<Results, Wrong> {
+    only(pid, "results").and_then(Results::adopt).map_err(|e| e.to_string())
+}
+
+/// Whether the worker's begin record names the call of this word.
+pub fn has_begun(results: &Results, call: usize, generation: Generation) -> bool {
+    let begun = results.begin_record(0).read();
+    begun.is_some_and(|begun| begun.call == call && begun.generation == generation)
+}
+
+/// The first call's word.
+pub fn word(control: &Control) -> Result<Word, Wrong> {
+    control.lines()[0].look().map_err(|illegal| illegal.to_string())
+}
+
+/// The first call's word, by its state alone.
+pub fn state(control: &Control) -> Option<State> {
+    control.lines()[0].look().ok().map(Word::state)
+}
+
+/// Asks again and again until there is an answer; `None` if there never is.
+pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + PATIENCE;
+    let mut round = 0;
+    loop {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        if Instant::now() > end {
+            return None;
+        }
+        round += 1;
+        clock::sleep(Duration::from_micros(if round < 200 { 50 } else { 1000 }));
+    }
+}
+
+/// Whether a thread sleeps in `futex(2)`.
+pub fn in_futex(pid: u32, tid: u32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
+    text.split(' ').next().and_then(|number| number.parse().ok()) == Some(libc::SYS_futex)
+}
+
+fn app_thread(pid: u32) -> Option<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).find(|tid| *tid != pid)
+}
+
+/// The descriptors of a process that are regions of this kind: their inodes and paths.
+fn memfds(pid: u32, kind: &str) -> Vec<(u64, PathBuf)> {
+    let name = format!("/memfd:stokehold-{kind} (deleted)");
+    let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    fds.flatten()
+        .map(|fd| fd.path())
+        .filter(|path| fs::read_link(path).is_ok_and(|target| target.as_os_str() == name.as_str()))
+        .filter_map(|path| Some((fs::metadata(&path).ok()?.ino(), path)))
+        .collect()
+}
+
+fn only(pid: u32, kind: &str) -> stokehold::Result<OwnedFd> {
+    match &memfds(pid, kind)[..] {
+        [(_, path)] => open(path, kind == "board" || kind == "control"),
+        several => Err(Error::app("Scene", format!("process {pid} has {} {kind} regions", several.len()))),
+    }
+}
+
+fn open(path: &PathBuf, write: bool) -> stokehold::Result<OwnedFd> {
+    Ok(OpenOptions::new().read(true).write(write).open(path)?.into())
+}

@@ -1,0 +1,209 @@
+//! A worker is killed after every instruction between the wake-up for a call and the next sleep: find, claim, the
+//! look at the client's own record, begin record, decode, app, result, DONE, bell, end of the begin record, park.
+
+use crate::Ways;
+use crate::app::{APP, answer};
+use crate::report::Tally;
+use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, has_begun, in_futex, results_of, state, until, word};
+use crate::trace::{Alarm, Arrival, Tracee};
+use std::time::{Duration, Instant};
+use stokehold::Mode;
+use stokehold::internals::ring::State;
+use stokehold::internals::sys::clock;
+
+/// What the client is doing meanwhile, and with it which way the worker goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// It has submitted and does something else.
+    Idle,
+    /// It sleeps in `execute`, in another process.
+    Waiting,
+    /// It gave the call up as soon as the worker had claimed it.
+    Cancelled,
+    /// It gave the call up as soon as the app had begun.
+    GaveUp,
+    /// Its deadline passed before the worker came.
+    Expired,
+}
+
+/// One way of a worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    pub name: &'static str,
+    pub client: Client,
+    pub workers: usize,
+    pub mode: Mode,
+    /// The worker has not seen this lane before: it fetches and maps it on the way.
+    pub cold: bool,
+}
+
+/// All of them.
+pub const PATHS: &[Path] = &[
+    Path { name: "worker-idle", client: Client::Idle, workers: 1, mode: Mode::Park, cold: false },
+    Path { name: "worker-waiting", client: Client::Waiting, workers: 1, mode: Mode::Park, cold: false },
+    Path { name: "worker-cancelled", client: Client::Cancelled, workers: 1, mode: Mode::Park, cold: false },
+    Path { name: "worker-given-up", client: Client::GaveUp, workers: 1, mode: Mode::Park, cold: false },
+    Path { name: "worker-expired", client: Client::Expired, workers: 1, mode: Mode::Park, cold: false },
+    Path { name: "worker-of-two", client: Client::Idle, workers: 2, mode: Mode::Park, cold: false },
+    Path { name: "worker-spinning", client: Client::Idle, workers: 1, mode: Mode::Spin, cold: false },
+    Path { name: "worker-adaptive", client: Client::Waiting, workers: 1, mode: Mode::Adaptive, cold: false },
+    Path { name: "worker-cold", client: Client::Idle, workers: 1, mode: Mode::Park, cold: true },
+];
+
+/// How many instructions after its result a spinning worker is followed: it never parks.
+const SPINS: u64 = 600;
+
+/// Kills the worker after `at` instructions of the path; without `at` when it is through, and notes the way.
+pub fn round(
+    scene: &mut Scene,
+    path: &Path,
+    at: Option<usize>,
+    ways: &mut Ways,
+    tally: &mut Tally,
+) -> Result<(), Wrong> {
+    if !path.cold {
+        // So that the worker has mapped the lane, and the client the worker's results.
+        let warm = scene.id();
+        scene.works(warm)?;
+        if path.client == Client::Waiting {
+            scene.caller_works()?;
+        }
+    }
+    let target = scene.target(path.workers)?;
+    let results = results_of(target.pid)?;
+    let mut tracee = Tracee::seize(target.pid, target.tid).map_err(|e| format!("ptrace: {e}"))?;
+    let id = scene.id();
+    // A client that the worker never met: its lane is fetched and mapped on the way.
+    let fresh = if path.cold {
+        let client = scene.pool.client().map_err(|e| format!("one more client: {e}"))?;
+        Some((client, scene.new_control()?))
+    } else {
+        None
+    };
+    let mut pending = None;
+    if path.client == Client::Waiting {
+        let caller = scene.caller.as_mut().ok_or("no caller")?;
+        caller.send(id);
+        let control = scene.caller_control.as_ref().ok_or("no caller")?;
+        let waits = until(|| (state(control) == Some(State::Queued) && caller.waits()).then_some(()));
+        waits.ok_or("the caller does not wait")?;
+    } else {
+        let deadline_ms = if path.client == Client::Expired { 1 } else { DEADLINE_MS };
+        let client = fresh.as_ref().map_or(&scene.client, |(client, _)| client);
+        let call = client.call(APP, "run").args((id as i64,)).deadline_ms(deadline_ms);
+        pending = Some(call.submit().map_err(|e| format!("submit: {e}"))?);
+        if path.client == Client::Expired {
+            clock::sleep(Duration::from_micros(1100));
+        }
+    }
+    let control = match (&fresh, &scene.caller_control) {
+        (Some((_, control)), _) => control,
+        (_, Some(control)) if path.client == Client::Waiting => control,
+        _ => &scene.control,
+    };
+    let generation = word(control)?.generation();
+    let mut cancelled = None;
+    let mut arrival = Arrival::There;
+    let alarm = Alarm::set();
+    // Parked again: it is killed where it sleeps, and that was the last position.
+    let asleep = || in_futex(target.pid, target.tid);
+    if let Client::Cancelled | Client::GaveUp = path.client {
+        let early = path.client == Client::Cancelled;
+        let mut now =
+            || if early { state(control) == Some(State::Running) } else { scene.journal.runs(id) == 1 };
+        arrival = match at {
+            None => tracee.walk(&mut ways.prelude, &asleep, &mut now),
+            Some(_) => tracee.go(&ways.prelude, ways.prelude.len(), ways.plain, &asleep),
+        };
+        if arrival != Arrival::There || !now() {
+            return Err(format!("the worker did not come to the point of the cancellation: {arrival:?}"));
+        }
+        cancelled = pending.take().map(|pending| Outcome::of(pending.cancel()));
+    }
+    if arrival == Arrival::There {
+        let mut since_done = 0;
+        let mut spun = || {
+            since_done += u64::from(path.mode == Mode::Spin && state(control) == Some(State::Done));
+            since_done == SPINS
+        };
+        arrival = match at {
+            None => tracee.walk(&mut ways.path, &asleep, &mut spun),
+            Some(at) => tracee.go(&ways.path, at, ways.plain, &asleep),
+        };
+    }
+    drop(alarm);
+    match arrival {
+        Arrival::Gone | Arrival::Marker => return Err("the worker ended by itself".into()),
+        Arrival::Asleep if at.is_some_and(|at| at < ways.path.len()) => tally.missed += 1,
+        _ => {}
+    }
+    tally.pc = tracee.pc();
+    let seen = word(control)?;
+    let begun = has_begun(&results, 0, generation);
+    let ran = scene.journal.runs(id);
+    tally.saw(seen.state(), begun);
+    let killed = Instant::now();
+    tracee.kill();
+    let outcome = match (pending, cancelled) {
+        (_, Some(outcome)) => outcome,
+        (Some(pending), _) => Outcome::of(pending.wait()),
+        _ => scene.caller.as_mut().ok_or("no caller")?.outcome(),
+    };
+    tally.took(killed.elapsed());
+    tally.outcome(outcome);
+    let runs = scene.journal.runs(id);
+    let fine = judge(path, seen.state(), begun, ran, runs, outcome, id, target.life);
+    if !fine {
+        return Err(format!(
+            "the word was {seen:?}, begun: {begun}, the app had run {ran} times; then {outcome:?} and {runs} runs"
+        ));
+    }
+    // The pool goes on, for this client and for the other; a worker is there again.
+    let next = scene.id();
+    scene.works(next)?;
+    match scene.journal.runs(id) {
+        after if after == runs => Ok(()),
+        after => Err(format!("{outcome:?} after {runs} runs, and later there were {after}")),
+    }
+}
+
+/// Whether this is the outcome that such a death must have.
+#[allow(clippy::too_many_arguments)] // it is a table
+fn judge(
+    path: &Path,
+    state: State,
+    begun: bool,
+    ran: u32,
+    runs: u32,
+    outcome: Outcome,
+    id: u64,
+    life: u16,
+) -> bool {
+    let answered = |by: Option<bool>| match outcome {
+        Outcome::Ok(number, who) => number == answer(id) && by.is_none_or(|victim| (who == life) == victim),
+        _ => false,
+    };
+    let resent = path.client == Client::Waiting;
+    match (path.client, state) {
+        (Client::Cancelled, _) => outcome == Outcome::Cancelled(true) && runs == 0,
+        (Client::GaveUp, _) => outcome == Outcome::Cancelled(true) && runs == 1,
+        (Client::Expired, State::Running) => {
+            // By the caller's own look at the clock, or by the repair, whichever came first.
+            runs == 0 && matches!(outcome, Outcome::Deadline(_) | Outcome::Died(false) | Outcome::Died(true))
+        }
+        (Client::Expired, _) => outcome == Outcome::Deadline(false) && runs == 0,
+        // Nobody had it: the replacement takes it.
+        (_, State::Queued) => ran == 0 && runs == 1 && answered(Some(false)),
+        // A published result wins over the death.
+        (_, State::Done) => ran == 1 && runs == 1 && answered(Some(true)),
+        // The caller that waited has taken its result already.
+        (Client::Waiting, State::Idle) => ran == 1 && runs == 1 && answered(Some(true)),
+        (_, State::Running) if begun => ran <= 1 && runs == ran && outcome == Outcome::Died(true),
+        (_, State::Running) if resent => {
+            // `started` before the pidfd fired: the caller could not know better, and it was not sent again.
+            ran == 0 && (runs == 1 && answered(Some(false)) || runs == 0 && outcome == Outcome::Died(true))
+        }
+        (_, State::Running) => ran == 0 && runs == 0 && matches!(outcome, Outcome::Died(_)),
+        _ => false,
+    }
+}
