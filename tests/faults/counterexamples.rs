@@ -1,9 +1,9 @@
 //! The model's counterexamples to an earlier design, as far as they can be had from outside. Named after them.
 
+use crate::app::Random;
 use crate::app::{all_free, begun, builder, call, fails, keyed, number, pattern, ready, until_begun, works};
 use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Kid, Outcome, sleep_for_ever};
-use crate::app::Random;
 use nix::sys::signal::Signal;
 use std::path::Path;
 use std::time::Duration;
@@ -95,7 +95,11 @@ fn f4_no_call_waits_for_workers_that_will_not_come() -> Outcome {
             }
         });
         thread::sleep(Duration::from_millis(round));
-        if round % 2 == 0 { pool.shutdown().unwrap() } else { pool.shutdown_now().unwrap() }
+        if round % 2 == 0 {
+            pool.shutdown().unwrap()
+        } else {
+            pool.shutdown_now().unwrap()
+        }
         submitter.join().unwrap();
     }
     Ok(())

@@ -53,9 +53,8 @@ fn limit_arbiter(arbiter: u32, limit: Option<u64>) -> u64 {
     let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes one local.
     unsafe { libc::prlimit(arbiter as i32, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old) };
-    let soft = limit.unwrap_or_else(|| {
-        proc::descriptors(arbiter).keys().next_back().map_or(0, |n| u64::from(*n) + 1)
-    });
+    let soft = limit
+        .unwrap_or_else(|| proc::descriptors(arbiter).keys().next_back().map_or(0, |n| u64::from(*n) + 1));
     let new = libc::rlimit { rlim_cur: soft, ..old };
     // SAFETY: reads one local.
     let answer = unsafe { libc::prlimit(arbiter as i32, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()) };
@@ -104,7 +103,8 @@ fn no_files_of_that_size_at_the_start() -> Outcome {
     let builder = builder(2);
     // The registry, a worker's results.
     for limit in [10_000, 100_000] {
-        let error = with_limit(Resource::RLIMIT_FSIZE, limit, || builder.clone().start().map(drop).unwrap_err());
+        let error =
+            with_limit(Resource::RLIMIT_FSIZE, limit, || builder.clone().start().map(drop).unwrap_err());
         assert_eq!(error.code(), Code::Start, "{error}");
         if limit < 65_536 {
             assert!(error.to_string().contains("10000"), "{error}");
@@ -245,7 +245,10 @@ fn more_bytes_than_a_client_may_have() -> Outcome {
     let options = Options { quota, ..Options::default() };
     let client = Client::connect(pool.client_socket().unwrap(), options).unwrap();
     let error = client.lease(30 << 20).unwrap_err();
-    assert!(matches!(error.kind(), Kind::Overloaded { bound: Bound::Bytes, limit } if *limit == quota), "{error}");
+    assert!(
+        matches!(error.kind(), Kind::Overloaded { bound: Bound::Bytes, limit } if *limit == quota),
+        "{error}"
+    );
     let error = client.lease((1 << 30) + 1).unwrap_err();
     assert!(matches!(error.kind(), Kind::Overloaded { bound: Bound::Bytes, .. }), "{error}");
     let kept = client.lease(1 << 20).unwrap();
