@@ -90,6 +90,10 @@ impl Arbiter<'_> {
     fn client_asks(&mut self, number: u32, mut message: Message) -> Result<Option<Message>> {
         let id = message.id;
         match message.kind {
+            Kind::Hello | Kind::Register if message.fds_lost => {
+                let error = Error::os("recvmsg", libc::EMFILE).context("the arbiter may not open more descriptors");
+                Ok(Some(Message::refused(&error).answering(id)))
+            }
             Kind::Hello => {
                 let layout = message.bits("layout")?;
                 if layout != layout_hash() {

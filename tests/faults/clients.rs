@@ -4,7 +4,6 @@ use crate::app::{all_free, begun, builder, call, fails, number, open, ready, unt
 use crate::baseline::{Baseline, Open};
 use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Kid, Outcome, sleep_for_ever};
-use crate::proc;
 use nix::sys::signal::Signal;
 use stokehold::internals::sys::process::ExitStatus;
 use stokehold::{Client, Code, Options, Pool};

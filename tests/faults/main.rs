@@ -16,10 +16,12 @@ mod proc;
 
 mod baseline;
 mod clients;
+mod counterexamples;
 mod deadlines;
 mod deaths;
 mod hygiene;
 mod input;
+mod limits;
 mod outcomes;
 mod start;
 mod storm;
@@ -39,6 +41,8 @@ fn main() {
         start::TESTS,
         hygiene::TESTS,
         input::TESTS,
+        limits::TESTS,
+        counterexamples::TESTS,
         storm::TESTS,
     ];
     harness::run(&all.concat());
