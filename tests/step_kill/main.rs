@@ -117,7 +117,6 @@ fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
         Path::Client(path) => (1, path.mode, false),
     };
     let mut scene = Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
-    let stride = wanted.stride.unwrap_or_else(|| if wanted.full { 1 } else { path.stride() });
     let mut ways = Ways { plain: wanted.plain, ..Ways::default() };
     let mut round = |at: Option<usize>, tally: &mut Tally| {
         let result = match path {
@@ -130,18 +129,21 @@ fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
             Path::Client(_) => std::process::id(),
         };
         let len = ways.path.len();
-        result.map(|()| len).map_err(|why| {
+        result.map(|()| ways.path.positions()).map_err(|why| {
             let at = at.map_or("the end".to_owned(), |at| at.to_string());
             let place = trace::place(image, tally.pc);
             format!("at {at} of {len}, {place}: {why}\nagain: step_kill --only {} --at {at}", path.name())
         })
     };
-    let len = round(None, tally)?;
-    let to = wanted.to.unwrap_or(len).min(len);
-    for at in (wanted.from..=to).step_by(stride) {
-        round(Some(at), tally)?;
+    let positions = round(None, tally)?;
+    let to = wanted.to.unwrap_or(usize::MAX);
+    let chosen: Vec<usize> = positions.iter().copied().filter(|at| (wanted.from..=to).contains(at)).collect();
+    let stride = wanted.stride.unwrap_or_else(|| if wanted.full { 1 } else { path.stride(chosen.len()) });
+    for at in chosen.iter().step_by(stride) {
+        round(Some(*at), tally)?;
     }
-    println!("{}: {len} instructions, killed after {} to {to}, every {stride}", path.name(), wanted.from);
+    tally.positions = positions.len();
+    tally.stride = stride;
     scene.quiet()
 }
 
@@ -153,11 +155,11 @@ impl Path {
         }
     }
 
-    /// Every position but where the path is long and most of it is walked by another one, too.
-    fn stride(&self) -> usize {
+    /// Every position; where the way is long and most of it is another path's, too, a thousand, spread evenly.
+    fn stride(&self, positions: usize) -> usize {
         match self {
-            Path::Worker(path) if path.cold => 7,
-            Path::Worker(path) if path.workers > 1 || path.mode != Mode::Park => 5,
+            Path::Worker(path) if path.cold || path.workers > 1 || path.mode != Mode::Park => positions / 1000 + 1,
+            Path::Client(path) if path.mode != Mode::Park => positions / 500 + 1,
             _ => 1,
         }
     }

@@ -86,6 +86,7 @@ pub struct Scene {
     pub mode: Mode,
     known: BTreeSet<u64>,
     base: usize,
+    own_base: usize,
     next: u64,
 }
 
@@ -120,6 +121,7 @@ impl Scene {
             mode,
             known,
             base: 0,
+            own_base: 0,
             next: id,
         };
         if with_caller {
@@ -129,6 +131,7 @@ impl Scene {
         let warm = scene.id();
         scene.works(warm).map_err(|why| Error::app("Scene", why))?;
         scene.base = scene.descriptors();
+        scene.own_base = own_descriptors();
         Ok(scene)
     }
 
@@ -210,7 +213,28 @@ impl Scene {
                 self.base
             ));
         }
-        self.board.pending().any().then(|| clock::sleep(Duration::from_millis(20)));
+        // A worker drops its mappings of lanes that are gone when it next falls asleep, at most once a second.
+        let most = 3 + 2 * mine;
+        let swept = until(|| {
+            let id = self.id();
+            if let Err(why) = self.works(id) {
+                return Some(Err(why));
+            }
+            let pids = self.client.worker_pids();
+            let tidy = pids.iter().all(|pid| mapped(*pid, "stokehold-") <= most);
+            clock::sleep(Duration::from_millis(50));
+            tidy.then_some(Ok(()))
+        });
+        swept.unwrap_or_else(|| Err(format!("a worker keeps more than {most} regions mapped")))?;
+        // The host: its own lane's two, registry, board, and what the harness looks into; results only of lives
+        // that were in the table at the same time.
+        let (regions, descriptors) = (mapped(std::process::id(), "stokehold-results"), own_descriptors());
+        if regions > 8 || descriptors > self.own_base {
+            return Err(format!(
+                "the host has {regions} results regions mapped and {descriptors} descriptors, before {}",
+                self.own_base
+            ));
+        }
         Ok(())
     }
 
@@ -269,6 +293,16 @@ pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
         round += 1;
         clock::sleep(Duration::from_micros(if round < 200 { 50 } else { 1000 }));
     }
+}
+
+/// How many mappings of regions a process has.
+fn mapped(pid: u32, name: &str) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    maps.lines().filter(|line| line.contains(name)).count()
+}
+
+fn own_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 /// Whether a thread sleeps in `futex(2)`.

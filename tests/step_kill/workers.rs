@@ -50,8 +50,14 @@ pub const PATHS: &[Path] = &[
     Path { name: "worker-cold", client: Client::Idle, workers: 1, mode: Mode::Park, cold: true },
 ];
 
-/// How many instructions after its result a spinning worker is followed: it never parks.
-const SPINS: u64 = 600;
+/// How many instructions after its result a worker is followed that does not park, or not soon.
+const FOLLOWED: u64 = 600;
+
+/// A spinning one never does. Walking through a cold path takes so long that a worker is due for its sweep of
+/// mappings afterwards, which no other round has.
+fn follows_on(path: &Path) -> bool {
+    path.mode == Mode::Spin || path.cold
+}
 
 /// Kills the worker after `at` instructions of the path; without `at` when it is through, and notes the way.
 pub fn round(
@@ -121,12 +127,12 @@ pub fn round(
     }
     if arrival == Arrival::There {
         let mut since_done = 0;
-        let mut spun = || {
-            since_done += u64::from(path.mode == Mode::Spin && state(control) == Some(State::Done));
-            since_done == SPINS
+        let mut enough = || {
+            since_done += u64::from(follows_on(path) && state(control) == Some(State::Done));
+            since_done == FOLLOWED
         };
         arrival = match at {
-            None => tracee.walk(&mut ways.path, &asleep, &mut spun),
+            None => tracee.walk(&mut ways.path, &asleep, &mut enough),
             Some(at) => tracee.go(&ways.path, at, ways.plain, &asleep),
         };
     }
