@@ -157,7 +157,7 @@ pub fn round(
         _ => {}
     }
     tally.pc = tracee.pc();
-    let seen = word(&control)?;
+    let seen = word(&control, 0)?;
     tally.saw(seen.state(), false);
     let ran = scene.journal.runs(id);
     let killed = std::time::Instant::now();

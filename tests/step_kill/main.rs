@@ -113,7 +113,10 @@ fn main() -> ExitCode {
 /// Every kill point of one path, in one pool.
 fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
     let (workers, mode, caller) = match path {
-        Path::Worker(path) => (path.workers, path.mode, path.client == workers::Client::Waiting),
+        Path::Worker(path) => {
+            let other = path.client == workers::Client::Waiting || path.lane == workers::Lane::Warm;
+            (path.workers, path.mode, other)
+        },
         Path::Client(path) => (1, path.mode, false),
     };
     let mut scene = Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
@@ -158,7 +161,7 @@ impl Path {
     /// Every position; where the way is long and most of it is another path's, too, a thousand, spread evenly.
     fn stride(&self, positions: usize) -> usize {
         match self {
-            Path::Worker(path) if path.cold || path.workers > 1 || path.mode != Mode::Park => positions / 1000 + 1,
+            Path::Worker(path) if path.lane == workers::Lane::Cold || path.workers > 1 || path.mode != Mode::Park => positions / 1000 + 1,
             Path::Client(path) if path.mode != Mode::Park => positions / 500 + 1,
             _ => 1,
         }

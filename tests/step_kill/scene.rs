@@ -269,9 +269,9 @@ pub fn has_begun(results: &Results, call: usize, generation: Generation) -> bool
     begun.is_some_and(|begun| begun.call == call && begun.generation == generation)
 }
 
-/// The first call's word.
-pub fn word(control: &Control) -> Result<Word, Wrong> {
-    control.lines()[0].look().map_err(|illegal| illegal.to_string())
+/// A call's word.
+pub fn word(control: &Control, call: usize) -> Result<Word, Wrong> {
+    control.lines()[call].look().map_err(|illegal| illegal.to_string())
 }
 
 /// The first call's word, by its state alone.
