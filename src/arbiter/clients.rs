@@ -7,9 +7,7 @@ use crate::conn::{Message, Received, Stream};
 use crate::error::{Bound, Error, Kind as ErrorKind, Result};
 use crate::limits::MAX_LANES;
 use crate::ring::Queue;
-use crate::shm::{
-    Board, Control, LaneState, Owner, RegionId, RegionKind, Requests, layout_hash,
-};
+use crate::shm::{Board, Control, LaneState, Owner, RegionId, RegionKind, Requests, layout_hash};
 use crate::sys::futex::Kernel;
 use crate::sys::{pidfd, socket};
 use crate::wire::Kind;
@@ -41,7 +39,12 @@ pub struct Lane {
 impl Lane {
     /// Its calls as a queue.
     pub fn queue<'a>(&'a self, board: &'a Board) -> Queue<'a> {
-        Queue { lines: self.control.lines(), ring: self.control.ring(), pending: board.pending(), index: self.index }
+        Queue {
+            lines: self.control.lines(),
+            ring: self.control.ring(),
+            pending: board.pending(),
+            index: self.index,
+        }
     }
 }
 
@@ -62,7 +65,9 @@ impl Arbiter<'_> {
     /// Something came on a client's socket.
     pub(super) fn client_said(&mut self, number: u32) {
         let Some(mut stream) = self.clients.get_mut(&number).and_then(|c| c.stream.take()) else { return };
-        match self.converse(Source::Client(number), &mut stream, |arbiter, message| arbiter.client_asks(number, message)) {
+        match self.converse(Source::Client(number), &mut stream, |arbiter, message| {
+            arbiter.client_asks(number, message)
+        }) {
             Ok(Received::End) => {
                 self.unwatch(stream.fd());
                 self.client_gone(number);
@@ -118,12 +123,15 @@ impl Arbiter<'_> {
                         Ok(Some(self.open_lane(number, id, serial, fd, len)))
                     }
                     Some(RegionKind::Growth) => {
-                        let lane = self.clients.get(&number).and_then(|c| c.lanes.last().copied());
-                        let serial = lane.and_then(|index| self.lanes[index].as_ref()).map(|lane| lane.serial);
-                        let Some(serial) = serial else {
-                            return Ok(Some(refuse(id, ErrorKind::BadRequest("a region without a lane".into()))));
-                        };
-                        self.answer_register(id, RegionKind::Growth, fd, len, Owner::of_lane(serial)).map(Some)
+                        let serial = message.int::<i64>("serial")? as u64;
+                        if self.lane_of(number, serial).is_none() {
+                            return Ok(Some(refuse(
+                                id,
+                                ErrorKind::BadRequest("a region without a lane".into()),
+                            )));
+                        }
+                        self.answer_register(id, RegionKind::Growth, fd, len, Owner::of_lane(serial))
+                            .map(Some)
                     }
                     _ => Ok(Some(refuse(id, ErrorKind::BadRequest("a client has no such region".into())))),
                 }
@@ -179,16 +187,20 @@ impl Arbiter<'_> {
         self.next_serial += 1;
         let serial = self.next_serial;
         self.board.pending().clear(index);
-        let lane =
-            Lane { index, serial, control, requests: None, requests_id: None, is_open: false, seen: Seen::new() };
+        let lane = Lane {
+            index,
+            serial,
+            control,
+            requests: None,
+            requests_id: None,
+            is_open: false,
+            seen: Seen::new(),
+        };
         Ok((lane, fd))
     }
 
     fn open_lane(&mut self, number: u32, id: u64, serial: u64, fd: OwnedFd, len: usize) -> Message {
-        let place = self.clients.get(&number).and_then(|c| {
-            c.lanes.iter().copied().find(|i| self.lanes[*i].as_ref().is_some_and(|l| l.serial == serial))
-        });
-        let Some(index) = place else {
+        let Some(index) = self.lane_of(number, serial) else {
             return refuse(id, ErrorKind::BadRequest(format!("no lane {serial} of this client").into()));
         };
         let registered =
@@ -224,7 +236,11 @@ impl Arbiter<'_> {
 
     /// A region, or the regions of a lane, to whoever met a reference into it.
     pub(super) fn answer_fetch(&mut self, question: &Message) -> Message {
-        let answer = if question.field("lane").is_some() { self.fetch_lane(question) } else { self.fetch_region(question) };
+        let answer = if question.field("lane").is_some() {
+            self.fetch_lane(question)
+        } else {
+            self.fetch_region(question)
+        };
         answer.unwrap_or_else(|error| Message::refused(&error)).answering(question.id)
     }
 
@@ -243,6 +259,12 @@ impl Arbiter<'_> {
         let control = lane.control.fd().try_clone_to_owned()?;
         let (_, requests) = self.regions.descriptor(id)?;
         Ok(registered_message(id).of_kind(Kind::Fetched).with_fd(control).with_fd(requests))
+    }
+
+    /// Where this client's lane of this serial number is.
+    fn lane_of(&self, number: u32, serial: u64) -> Option<usize> {
+        let mut lanes = self.clients.get(&number)?.lanes.iter().copied();
+        lanes.find(|i| self.lanes[*i].as_ref().is_some_and(|lane| lane.serial == serial))
     }
 
     fn owns(&self, number: u32, index: usize) -> bool {

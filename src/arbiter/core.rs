@@ -63,6 +63,11 @@ enum Started {
 
 /// Messages handled from one peer before the others get their turn.
 const BUDGET: usize = 64;
+/// How long a closed pool waits for callers to fetch the results that its workers published last. A caller that is
+/// through with a result cannot be told from one that did not look yet, so it cannot wait for ever.
+const LINGER_NS: u64 = 500_000_000;
+/// How often it looks meanwhile whether all have.
+const LINGER_STEP_NS: u64 = 2_000_000;
 /// How long the host may take to send its configuration.
 const CONFIG_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -92,16 +97,23 @@ pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
 fn start<'a>(link: &mut crate::conn::Link, token: u128, apps: &'a Apps) -> Result<Arbiter<'a>> {
     let mut config = match link.receive(Some(CONFIG_TIMEOUT))? {
         Some(message) => message.expect(Kind::Config)?,
-        None => return Err(Error::new(ErrorKind::Start("the host closed before it sent a configuration".into()))),
+        None => {
+            return Err(Error::new(ErrorKind::Start(
+                "the host closed before it sent a configuration".into(),
+            )));
+        }
     };
     if config.str("token")? != format!("{token:032x}") {
-        return Err(Error::new(ErrorKind::Start("the host's token is not the one in the environment".into())));
+        return Err(Error::new(ErrorKind::Start(
+            "the host's token is not the one in the environment".into(),
+        )));
     }
     let [host_pidfd] = config.take_fds()?;
     let settings = Settings::from_message(&config)?;
     if let Some(unknown) = settings.apps.iter().find(|name| !apps.knows(name)) {
         let known: Vec<&str> = apps.names().collect();
-        let why = format!("the arbiter's program knows no app named {unknown:?}; it knows: {}", known.join(", "));
+        let why =
+            format!("the arbiter's program knows no app named {unknown:?}; it knows: {}", known.join(", "));
         return Err(Error::new(ErrorKind::Start(why.into())));
     }
     if settings.build != 0 && settings.build != process::exe_identity()? {
@@ -146,7 +158,7 @@ fn start<'a>(link: &mut crate::conn::Link, token: u128, apps: &'a Apps) -> Resul
 
 impl Arbiter<'_> {
     fn live(&mut self) -> Result<()> {
-        self.registry.set_state(PoolState::Starting);
+        self.act(Action::SetState { state: self.policy.state() });
         if let Some(host) = &self.host {
             self.watch(host.fd(), Source::Host)?;
         }
@@ -156,9 +168,16 @@ impl Arbiter<'_> {
         self.host_said();
         let mut events = Events::with_capacity(256);
         let mut tick_at = clock::monotonic_ns() + TICK_NS;
-        while !self.exiting {
+        let mut linger_until = None;
+        loop {
             let now = clock::monotonic_ns();
-            let until = self.policy.next_deadline().map_or(tick_at, |at| at.min(tick_at));
+            let mut until = self.policy.next_deadline().map_or(tick_at, |at| at.min(tick_at));
+            if self.exiting {
+                if now >= *linger_until.get_or_insert(now + LINGER_NS) || !self.has_results() {
+                    break;
+                }
+                until = until.min(now + LINGER_STEP_NS);
+            }
             let timeout = Duration::from_nanos(until.saturating_sub(now));
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(e) if e.kind() != std::io::ErrorKind::Interrupted => return Err(e.into()),

@@ -75,9 +75,4 @@ impl Regions {
             }
         }
     }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.places.iter().flatten().count()
-    }
 }

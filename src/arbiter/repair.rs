@@ -59,11 +59,18 @@ impl Arbiter<'_> {
     pub(super) fn ring_callers_of(&self, life: Life) {
         for lane in self.lanes.iter().flatten() {
             for line in lane.control.lines() {
-                if line.look().is_ok_and(|w| w.life() == Some(ring_life(life)) && w.state() == State::Running) {
+                if line.look().is_ok_and(|w| w.life() == Some(ring_life(life)) && w.state() == State::Running)
+                {
                     line.bell.ring_always(&Kernel);
                 }
             }
         }
+    }
+
+    /// Whether a client that lives has a result that it may not have read yet.
+    pub(super) fn has_results(&self) -> bool {
+        let lanes = self.lanes.iter().flatten().filter(|lane| lane.is_open);
+        lanes.flat_map(|lane| lane.control.lines()).any(|l| l.look().is_ok_and(|w| w.state() == State::Done))
     }
 
     /// Drops the regions of dead lives that no word names any more.
@@ -84,7 +91,8 @@ impl Arbiter<'_> {
     /// Sets the pending bit of every lane that has something queued.
     pub(super) fn derive_hints(&self) {
         for lane in self.lanes.iter().flatten() {
-            let queued = lane.control.lines().iter().any(|l| l.look().is_ok_and(|w| w.state() == State::Queued));
+            let queued =
+                lane.control.lines().iter().any(|l| l.look().is_ok_and(|w| w.state() == State::Queued));
             if queued {
                 self.board.pending().set(lane.index);
             }
@@ -95,10 +103,17 @@ impl Arbiter<'_> {
     /// and idle bits cannot be derived from words (MODEL.md F3).
     pub(super) fn ring_everybody(&self) {
         self.registry.bump_sweep();
+        self.board.forget_parkers();
+        let pending = self.board.pending();
+        for index in (0..pending.len()).filter(|index| pending.is_set(*index)) {
+            // Workers leave a bit alone whose lane they may not use, and would look at it each time.
+            if !matches!(self.registry.lane(index), LaneState::Open(_)) {
+                pending.clear(index);
+            }
+        }
         for worker in self.workers.values() {
             let first = worker.place * self.settings.threads;
             for parker in first..first + self.settings.threads {
-                self.board.idle().clear(parker);
                 if let Some(doorbell) = self.board.doorbell(parker) {
                     doorbell.ring_always(&Kernel);
                 }
@@ -116,7 +131,8 @@ impl Arbiter<'_> {
         let mut damaged = Vec::new();
         for lane in self.lanes.iter().flatten() {
             let queue = lane.queue(&self.board);
-            let refused = queue.refuse_all(reason, |call| lane.control.lines()[call].bell.ring_always(&Kernel));
+            let refused =
+                queue.refuse_all(reason, |call| lane.control.lines()[call].bell.ring_always(&Kernel));
             if let Err(illegal) = refused {
                 damaged.push((lane.index, lane.serial, illegal.to_string()));
             }

@@ -145,6 +145,10 @@ mod tests {
         assert!(over.check().unwrap_err().to_string().contains("at most 128"));
         assert!(Settings { threads: 0, ..settings() }.check().is_err());
         assert!(Settings { apps: vec![], ..settings() }.check().is_err());
-        assert!(Settings { threads: 64, policy: Config { workers: 2, ..Config::default() }, ..settings() }.check().is_ok());
+        assert!(
+            Settings { threads: 64, policy: Config { workers: 2, ..Config::default() }, ..settings() }
+                .check()
+                .is_ok()
+        );
     }
 }

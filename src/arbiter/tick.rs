@@ -59,7 +59,8 @@ impl Arbiter<'_> {
                     (State::Running, Some(life)) => {
                         // A client that lives ends its expired calls itself; one that is stopped cannot.
                         if let Some(requests) = &lane.requests
-                            && let (OwnRecord::Queued(generation), Deadline(Some(deadline))) = requests.own(call)
+                            && let (OwnRecord::Queued(generation), Deadline(Some(deadline))) =
+                                requests.own(call)
                             && generation == word.generation()
                             && now > deadline.saturating_add(OVERDUE_NS)
                         {

@@ -89,7 +89,8 @@ impl Arbiter<'_> {
         let Some(worker) = self.workers.get_mut(&life) else { return };
         let place = if on_control { &mut worker.control } else { &mut worker.fetch };
         let Some(mut stream) = place.take() else { return };
-        let outcome = self.converse(source, &mut stream, |arbiter, message| arbiter.worker_asks(life, message));
+        let outcome =
+            self.converse(source, &mut stream, |arbiter, message| arbiter.worker_asks(life, message));
         match outcome {
             Ok(Received::End) => self.unwatch(stream.fd()), // its pidfd tells of its death, not this
             Ok(_) => {
@@ -117,8 +118,13 @@ impl Arbiter<'_> {
                 }
                 let [fd] = message.take_fds()?;
                 let owner = Owner::Life(life.get());
-                let (region_id, region) =
-                    self.regions.register(&self.registry, RegionKind::Results, fd, crate::shm::RESULTS_LEN, owner)?;
+                let (region_id, region) = self.regions.register(
+                    &self.registry,
+                    RegionKind::Results,
+                    fd,
+                    crate::shm::RESULTS_LEN,
+                    owner,
+                )?;
                 if let Some(worker) = self.workers.get_mut(&life) {
                     worker.results = Results::of(&region);
                 }
@@ -129,8 +135,11 @@ impl Arbiter<'_> {
             }
             Kind::Ready => {
                 if let Some(wire_tids) = message.field("tids").and_then(|v| v.as_list()) {
-                    let tids: Vec<i32> =
-                        wire_tids.iter().filter_map(|v| v.as_int()).filter_map(|n| n.try_into().ok()).collect();
+                    let tids: Vec<i32> = wire_tids
+                        .iter()
+                        .filter_map(|v| v.as_int())
+                        .filter_map(|n| n.try_into().ok())
+                        .collect();
                     self.watch_threads(life, &tids);
                 }
                 self.decide(Event::Ready { life });
@@ -197,7 +206,9 @@ impl Arbiter<'_> {
         let Some(worker) = self.workers.get(&life) else { return };
         match pidfd::status(worker.pidfd.as_fd()) {
             Ok(Some(ExitStatus::Exited(n))) => self.decide(Event::Exited { life, status: Ended::Exited(n) }),
-            Ok(Some(ExitStatus::Signaled(n))) => self.decide(Event::Exited { life, status: Ended::Signaled(n) }),
+            Ok(Some(ExitStatus::Signaled(n))) => {
+                self.decide(Event::Exited { life, status: Ended::Signaled(n) })
+            }
             Ok(None) => {}
             Err(error) => {
                 log::error!("worker {} of life {life}: {error}", worker.pid);

@@ -133,11 +133,16 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
             Ok(false) => return Ok(Flight::new(shared.clone(), lane, call, generation, deadline)),
             Err(SubmitError::Full) => {
                 lane.put_back(call, generation.next());
-                return Err(Error::new(ErrorKind::Overloaded { bound: Bound::Calls, limit: LANE_CALLS as u64 }));
+                return Err(Error::new(ErrorKind::Overloaded {
+                    bound: Bound::Calls,
+                    limit: LANE_CALLS as u64,
+                }));
             }
             Err(SubmitError::Damaged) => {
                 shared.renew(&lane, "the submit ring or a call word makes no sense");
-                return Err(Error::new(ErrorKind::Protocol("the lane was damaged; it has been replaced".into())));
+                return Err(Error::new(ErrorKind::Protocol(
+                    "the lane was damaged; it has been replaced".into(),
+                )));
             }
         }
         // The fence was made: now either the arbiter's sweep sees the word or we see the state.
@@ -174,7 +179,8 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
                 lane.requests.record(call).write(header(len), Body::Inline(len), flags, &place[..len]);
             }
             Err(more) => {
-                let mut placed = lane.store.allocate(more.needed, &self.shared.arbiter)?;
+                let mut placed =
+                    lane.store.allocate(more.needed, &self.shared.arbiter.for_lane(lane.serial))?;
                 lease::reset();
                 let mut e = Encoder::new(placed.bytes_mut());
                 let encoded = self.encode_into(&mut e).map(|()| e.finish());

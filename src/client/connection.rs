@@ -56,6 +56,8 @@ pub(super) struct Shared {
     pub(super) mode: Mode,
     pub(super) budget: Budget,
     quota: u64,
+    /// Held by the one thread that replaces a damaged lane.
+    renewing: Mutex<()>,
 }
 
 /// The supervising process as its client sees it.
@@ -98,6 +100,7 @@ impl Client {
             mode: options.mode,
             budget: crate::sys::cpu::wait_budget(),
             quota: options.quota,
+            renewing: Mutex::new(()),
         };
         Ok(Client { shared: Arc::new(shared) })
     }
@@ -116,8 +119,8 @@ impl Client {
     pub fn lease(&self, len: usize) -> Result<Lease> {
         self.shared.check()?;
         let lane = self.shared.lane.load_full();
-        let placed = lane.store.allocate(len, &self.shared.arbiter)?;
-        Ok(Lease::new(placed, lane))
+        let placed = lane.store.allocate(len, &self.shared.arbiter.for_lane(lane.serial))?;
+        Ok(Lease::new(placed, &lane))
     }
 
     /// A lease filled with a copy of these bytes.
@@ -132,8 +135,11 @@ impl Client {
         &self.shared.apps
     }
 
-    /// The pids of the workers that are ready, as the arbiter last published them.
+    /// The pids of the workers that are ready, as the arbiter last published them. None in a forked copy.
     pub fn worker_pids(&self) -> Vec<u32> {
+        if !self.shared.is_original() {
+            return Vec::new();
+        }
         self.shared.registry.ready_pids()
     }
 }
@@ -142,13 +148,17 @@ impl Shared {
     /// Whether this handle may be used here at all.
     #[inline]
     pub(super) fn check(&self) -> Result<()> {
-        if !self.guard.is_original() {
-            return Err(Error::new(ErrorKind::Forked));
-        }
+        self.check_process()?;
         if self.arbiter.dead.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::ArbiterDied { started: false }));
         }
         Ok(())
+    }
+
+    /// Whether this is the process that made the handle: a forked copy does not have its memory.
+    #[inline]
+    pub(super) fn check_process(&self) -> Result<()> {
+        if self.guard.is_original() { Ok(()) } else { Err(Error::new(ErrorKind::Forked)) }
     }
 
     /// Whether the pool has this app.
@@ -159,7 +169,10 @@ impl Shared {
             return Err(Error::bad_request(format!("no app named {app:?}; this pool has: {known}")));
         }
         if action.len() > MAX_NAME {
-            return Err(Error::bad_request(format!("an action's name of {} bytes exceeds {MAX_NAME}", action.len())));
+            return Err(Error::bad_request(format!(
+                "an action's name of {} bytes exceeds {MAX_NAME}",
+                action.len()
+            )));
         }
         Ok(())
     }
@@ -167,14 +180,17 @@ impl Shared {
     /// The lane was found damaged: has it retired and takes a fresh one. Calls in flight on it end as `Protocol`.
     pub(super) fn renew(&self, damaged: &Arc<Lane>, why: &str) {
         log::warn!("lane {} of this client is damaged and is replaced: {why}", damaged.index);
-        let mut link = self.arbiter.lock();
+        // Two that replaced it at once would get a lane each, and use the one that came last for all its calls.
+        let _turn = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(damaged, &self.lane.load()) {
             return; // another thread did
         }
-        let question = Message::new(Kind::Renew).with("lane", damaged.index as i64).with("serial", damaged.serial as i64);
-        let renewed = link.ask(question, Kind::Welcome, Some(ANSWER_TIMEOUT)).and_then(|mut welcome| {
+        let question = Message::new(Kind::Renew)
+            .with("lane", damaged.index as i64)
+            .with("serial", damaged.serial as i64);
+        let answer = self.arbiter.lock().ask(question, Kind::Welcome, Some(ANSWER_TIMEOUT));
+        let renewed = answer.and_then(|mut welcome| {
             let [control] = welcome.take_fds()?;
-            drop(link);
             self.arbiter.lane(&welcome, control, self.quota)
         });
         match renewed {
@@ -235,9 +251,21 @@ impl Fetch for Arbiter {
     }
 }
 
-impl Register for Arbiter {
+impl Arbiter {
+    /// To register growth of this lane's memory, which may not be the client's current lane any more.
+    pub(super) fn for_lane(&self, serial: u64) -> impl Register + '_ {
+        Growth { arbiter: self, serial }
+    }
+}
+
+struct Growth<'a> {
+    arbiter: &'a Arbiter,
+    serial: u64,
+}
+
+impl Register for Growth<'_> {
     fn register(&self, region: &Region) -> Result<RegionId> {
-        self.register_as(RegionKind::Growth, region, 0)
+        self.arbiter.register_as(RegionKind::Growth, region, self.serial)
     }
 }
 

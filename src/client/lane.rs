@@ -92,7 +92,12 @@ impl Lane {
     /// Its calls as a queue.
     #[inline]
     pub fn queue<'a>(&'a self, board: &'a Board) -> Queue<'a> {
-        Queue { lines: self.control.lines(), ring: self.control.ring(), pending: board.pending(), index: self.index }
+        Queue {
+            lines: self.control.lines(),
+            ring: self.control.ring(),
+            pending: board.pending(),
+            index: self.index,
+        }
     }
 
     /// A free call and the generation it may be submitted with. The lowest number first, so that a client with one
@@ -105,7 +110,12 @@ impl Lane {
         let mut bits = self.free.load(Ordering::Relaxed);
         while bits != 0 {
             let call = bits.trailing_zeros() as usize;
-            match self.free.compare_exchange_weak(bits, bits & !(1 << call), Ordering::Acquire, Ordering::Relaxed) {
+            match self.free.compare_exchange_weak(
+                bits,
+                bits & !(1 << call),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => {
                     return Ok((call, Generation(self.calls[call].generation.load(Ordering::Relaxed))));
                 }
@@ -142,16 +152,17 @@ impl Lane {
         self.free.load(Ordering::Relaxed).count_ones()
     }
 
-    /// Whether a worker probably watches this call's line.
+    /// Whether a worker probably watches this call's line: it did when it answered, and has had no other since.
     #[inline]
     pub fn is_hot(&self, call: usize) -> bool {
-        self.calls[call].hot.load(Ordering::Relaxed)
+        let alone = self.free.load(Ordering::Relaxed) == !(1 << call);
+        alone && self.calls[call].hot.load(Ordering::Relaxed)
     }
 
     /// Remembers whether it does.
     #[inline]
     pub fn set_hot(&self, call: usize, hot: bool) {
-        if self.is_hot(call) != hot {
+        if self.calls[call].hot.load(Ordering::Relaxed) != hot {
             self.calls[call].hot.store(hot, Ordering::Relaxed);
         }
     }

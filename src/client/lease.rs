@@ -5,7 +5,7 @@ use crate::shm::Placed;
 use crate::wire::{Encode, Encoder, WireError};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A block of the client's memory. Dereferences to its bytes; as an argument of a call it is lent, not copied.
 ///
@@ -21,7 +21,8 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct Lent {
     placed: Option<Placed>,
-    lane: Arc<Lane>,
+    /// The lane that its block is of. Not owned: the lane owns what its calls carry.
+    lane: Weak<Lane>,
 }
 
 thread_local! {
@@ -30,7 +31,8 @@ thread_local! {
 }
 
 impl Lease {
-    pub(super) fn new(placed: Placed, lane: Arc<Lane>) -> Lease {
+    pub(super) fn new(placed: Placed, lane: &Arc<Lane>) -> Lease {
+        let lane = Arc::downgrade(lane);
         Lease { lent: Arc::new(Lent { placed: Some(placed), lane }) }
     }
 }
@@ -47,7 +49,8 @@ impl DerefMut for Lease {
     /// # Panics
     /// If a call that carries the lease is with a worker.
     fn deref_mut(&mut self) -> &mut [u8] {
-        let lent = Arc::get_mut(&mut self.lent).expect("a lease that was sent is read-only until its calls ended");
+        let lent =
+            Arc::get_mut(&mut self.lent).expect("a lease that was sent is read-only until its calls ended");
         match &mut lent.placed {
             Some(placed) => placed.bytes_mut(),
             None => &mut [],
@@ -76,7 +79,7 @@ pub(super) fn collect(lane: &Arc<Lane>, call: usize) -> Result<(), WireError> {
         if sent.is_empty() {
             return Ok(());
         }
-        let foreign = sent.iter().any(|lent| !Arc::ptr_eq(&lent.lane, lane));
+        let foreign = sent.iter().any(|lent| !std::ptr::eq(lent.lane.as_ptr(), Arc::as_ptr(lane)));
         if foreign {
             sent.clear();
             return Err(WireError::Unsupported("a lease of another client, or of a lane that was replaced"));
@@ -90,8 +93,11 @@ pub(super) fn collect(lane: &Arc<Lane>, call: usize) -> Result<(), WireError> {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(placed) = self.placed.take() {
-            self.lane.store.free(placed);
+        // Without its lane there is no arena either that the block could go back to.
+        if let Some(placed) = self.placed.take()
+            && let Some(lane) = self.lane.upgrade()
+        {
+            lane.store.free(placed);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::Response;
 use super::connection::Shared;
 use super::lane::Lane;
 use super::response::Content;
-use crate::error::{AppError, Bound, Error, Kind as ErrorKind, Result};
+use crate::error::{AppError, Bound, Code, Error, Kind as ErrorKind, Result};
 use crate::limits::{INLINE_LEN, RESULT_RECORDS};
 use crate::ring::{Life, Word};
 use crate::shm::{BAD_REQUEST, Body, Owner, Place, Region, ResultKey, Results};
@@ -32,9 +32,18 @@ pub(super) fn take(
     let fetched = shared.foreign.get(&shared.registry, region, owner, &shared.arbiter);
     let results = match fetched {
         Ok(region) => Results::of(&region).ok_or("a result lies in a region that holds none")?,
-        Err(error) => {
+        // Who could have handed the region out is gone, and nothing is damaged.
+        Err(error) if error.code() == Code::ArbiterDied => {
+            return end(&lane, call, word, ErrorKind::ArbiterDied { started: true });
+        }
+        Err(error) if error.code() == Code::Protocol => {
             log::error!("a result cannot be read: {error}");
             return Err("a result lies in a region that its worker does not have");
+        }
+        // This process's own trouble, such as no more descriptors.
+        Err(error) => {
+            lane.release(call, word).map_err(|_| "a finished call's word changed")?;
+            return Ok(Err(error.context("the call has ended and its result cannot be read")));
         }
     };
     let record = results.record_at(offset).ok_or("a result lies where no record is")?;

@@ -1,12 +1,12 @@
 //! A call in flight, and the one place where it is decided which outcome it has.
 
+use super::Response;
 use super::connection::Shared;
 use super::lane::Lane;
 use super::outcome;
 use super::waiter::{Roused, Waiter};
-use super::Response;
 use crate::error::{CancelledBy, Cause, Error, Kind, Result};
-use crate::ring::{Cancel, CallLine, Generation, Life, Reason, State, Word};
+use crate::ring::{CallLine, Cancel, Generation, Life, Reason, State, Word};
 use crate::shm::{Deadline, LaneState, OwnRecord, SlotState};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
@@ -30,14 +30,19 @@ impl Pending {
     /// Any of the outcomes of [`Code`](crate::Code) 1 to 10.
     pub fn wait(mut self) -> Result<Response> {
         match self.flight.take() {
-            Some(flight) => flight.wait(),
+            Some(flight) => {
+                flight.shared.check_process()?;
+                flight.wait()
+            }
             None => Err(Error::bad_request("the outcome was taken already")),
         }
     }
 
     /// Whether the outcome is there, so that [`wait`](Pending::wait) would not block.
     pub fn is_ready(&self) -> bool {
-        self.flight.as_ref().is_none_or(|flight| !CallLine::is_pending(flight.glance()))
+        self.flight
+            .as_ref()
+            .is_none_or(|flight| !flight.shared.is_original() || !CallLine::is_pending(flight.glance()))
     }
 
     /// Cancels the call, unless its outcome came first: then it is that outcome. The worker is not interrupted; what
@@ -45,6 +50,7 @@ impl Pending {
     pub fn cancel(mut self) -> Result<Response> {
         match self.flight.take() {
             Some(flight) => {
+                flight.shared.check_process()?;
                 flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started })
             }
             None => Err(Error::bad_request("the outcome was taken already")),
@@ -54,7 +60,8 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(flight) = self.flight.take() {
+        // The call is the original's: a forked copy has no such memory, and no right to end it.
+        if let Some(flight) = self.flight.take().filter(|flight| flight.shared.is_original()) {
             drop(flight.give_up(|started| Kind::Cancelled { by: CancelledBy::Caller, started }));
         }
     }
@@ -76,7 +83,7 @@ enum Ended {
 }
 
 /// How long a caller whose worker is dying waits for the cause before it does without.
-const CAUSE_WAIT_NS: u64 = 1_000_000;
+const CAUSE_WAIT_NS: u64 = 20_000_000;
 
 /// A call that was published: the promise that exactly one outcome comes of it.
 #[derive(Debug)]
@@ -166,8 +173,10 @@ impl Flight {
     /// The word left QUEUED and RUNNING: what that means.
     fn settled(self, word: Word) -> Result<Response> {
         match (word.state(), word.life()) {
-            (State::Done, Some(life)) => outcome::take(self.shared.clone(), self.lane.clone(), self.call, word, life)
-                .unwrap_or_else(|why| self.damaged(why)),
+            (State::Done, Some(life)) => {
+                outcome::take(self.shared.clone(), self.lane.clone(), self.call, word, life)
+                    .unwrap_or_else(|why| self.damaged(why))
+            }
             (State::Lost, life) => {
                 let kind = self.loss(word.reason(), life);
                 match self.lane.release(self.call, word) {
@@ -182,7 +191,8 @@ impl Flight {
 
     fn loss(&self, reason: Option<Reason>, life: Option<Life>) -> Kind {
         use crate::error::Absence;
-        let cause = || life.and_then(|life| self.shared.registry.death(life)).map_or(Cause::Unknown, |d| d.cause);
+        let cause =
+            || life.and_then(|life| self.shared.registry.death(life)).map_or(Cause::Unknown, |d| d.cause);
         match reason {
             Some(Reason::NotBegun) => Kind::WorkerDied { cause: cause(), started: false },
             Some(Reason::Begun) | None => Kind::WorkerDied { cause: cause(), started: true },
@@ -202,7 +212,7 @@ impl Flight {
         if let (State::Running, Some(life)) = (word.state(), word.life())
             && self.is_dying(life)
         {
-            // The cause follows the mark within a moment, unless there is much memory to tear down.
+            // An exit with status 0 cannot be told before the process is gone: it is worth a wait.
             let since = *dying_since.get_or_insert_with(clock::monotonic_ns);
             let known = self.shared.registry.death(life).is_some();
             if known || clock::monotonic_ns() - since >= CAUSE_WAIT_NS {

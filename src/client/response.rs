@@ -24,6 +24,7 @@ pub struct Response {
 }
 
 /// The private copy of a result's TLV body.
+#[allow(clippy::large_enum_variant)] // the large one is the usual one, and a box would be an allocation a call
 pub(super) enum Content {
     Inline { len: usize, bytes: [u8; INLINE_LEN] },
     Owned(Vec<u8>),
@@ -91,6 +92,9 @@ impl Response {
 impl Resolve for Response {
     fn resolve(&self, reference: Reference) -> std::result::Result<&[u8], WireError> {
         let bad = WireError::BadReference { region: reference.region };
+        if !self.shared.is_original() {
+            return Err(bad); // a forked copy does not have the worker's memory
+        }
         let owner = Owner::Life(self.life.get());
         let region =
             self.shared.foreign.get(&self.shared.registry, reference.region, owner, &self.shared.arbiter);

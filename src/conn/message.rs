@@ -63,7 +63,9 @@ impl Message {
     /// A field that must be a whole number in this type's range.
     pub fn int<T: TryFrom<i64>>(&self, name: &str) -> Result<T> {
         match self.field(name) {
-            Some(Value::Int(n)) => T::try_from(*n).map_err(|_| self.wrong(name, &format!("{n} is out of range"))),
+            Some(Value::Int(n)) => {
+                T::try_from(*n).map_err(|_| self.wrong(name, &format!("{n} is out of range")))
+            }
             _ => Err(self.wrong(name, "a whole number is missing")),
         }
     }
@@ -109,7 +111,12 @@ impl Message {
             return Ok(self);
         }
         if self.kind == Kind::Refused {
-            let why = self.str("why").unwrap_or("no reason given").to_owned();
+            let mut why = self.str("why").unwrap_or("no reason given");
+            // It is printed after its kind again.
+            for kind in ["bad request: ", "incompatible peer: ", "wrong configuration: ", "cannot start: "] {
+                why = why.strip_prefix(kind).unwrap_or(why);
+            }
+            let why = why.to_owned();
             let kind = match self.int::<u32>("code") {
                 Ok(5) => ErrorKind::Overloaded {
                     bound: crate::error::Bound::Bytes,

@@ -90,6 +90,7 @@ impl Stream {
     }
 
     /// The next whole message among what was read.
+    #[allow(clippy::should_implement_trait)] // fallible, and `None` is not an end
     pub fn next(&mut self) -> Result<Option<Message>> {
         let frame = loop {
             if let Some(frame) = self.decoder.next()? {
@@ -148,7 +149,8 @@ impl Stream {
         while let Some(front) = self.out.front_mut() {
             // Descriptors go with the first byte of their frame, and with no other's: one frame a call.
             let fds: Vec<BorrowedFd<'_>> = front.fds.iter().map(|fd| fd.as_fd()).collect();
-            let Some(n) = socket::send(self.fd.as_fd(), &[IoSlice::new(&front.bytes[front.sent..])], &fds)? else {
+            let Some(n) = socket::send(self.fd.as_fd(), &[IoSlice::new(&front.bytes[front.sent..])], &fds)?
+            else {
                 return Ok(false);
             };
             drop(fds);

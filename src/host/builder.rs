@@ -11,7 +11,7 @@ use crate::pool::Config;
 use crate::ring::Mode;
 use crate::sys::process::{self, Fork};
 use crate::sys::signal::{Saved, Signal};
-use crate::sys::{fd, pidfd, socket};
+use crate::sys::{errno_of, fd, pidfd, socket};
 use crate::wire::Kind as FrameKind;
 use crate::worker::App;
 use std::os::fd::AsFd;
@@ -113,6 +113,13 @@ impl Builder {
         self
     }
 
+    /// How long [`start`](Builder::start) waits for the pool to be ready, milliseconds; 60,000 by default, or ten
+    /// seconds more than the boot timeout where that is longer.
+    pub fn start_timeout_ms(mut self, ms: u64) -> Builder {
+        self.start_timeout_ms = ms;
+        self
+    }
+
     /// More than `restarts` early deaths within `within_ms` milliseconds degrade the pool: calls fail at once until
     /// a worker is ready again. 5 in 10,000 by default.
     pub fn restart_limit(mut self, restarts: u32, within_ms: u64) -> Builder {
@@ -178,38 +185,62 @@ impl Builder {
             }
         }
         let token = process::getrandom_u128()?;
+        let timeout = Duration::from_millis(self.start_timeout_ms);
         let (ours, theirs) = socket::pair()?;
         let value = format!("0:{token:032x}");
         match &self.way {
-            Way::Again => settle(process::spawn_self(theirs, (VARIABLE, &value))?)?,
+            Way::Again => settle(process::spawn_self(theirs, (VARIABLE, &value))?, timeout)?,
             Way::Helper(program) => {
                 let none: [&str; 0] = [];
-                settle(process::spawn(program, &none, theirs, &[(VARIABLE, &value)])?)?;
+                settle(process::spawn(program, &none, theirs, &[(VARIABLE, &value)])?, timeout)?;
             }
             Way::Fork => fork_arbiter(theirs, token)?,
         }
         let mut link = Link::new(ours);
-        link.send(settings.to_message(token).with_fd(pidfd::of_self()?))?;
-        let timeout = Duration::from_millis(self.start_timeout_ms);
-        let mut ready = match link.receive(Some(timeout)) {
+        let sent = link.send(settings.to_message(token).with_fd(pidfd::of_self()?));
+        // One that ended before it read this may have said why: what it said comes first.
+        let answer = match sent {
+            Err(error) if !is_end(&error) => return Err(error),
+            _ => link.receive(Some(timeout)),
+        };
+        let mut ready = match answer {
             Ok(Some(message)) => message.expect(FrameKind::Ready)?,
-            Ok(None) => {
+            Err(error) if !is_end(&error) => {
+                return Err(error.context("waiting for the arbiter to become ready"));
+            }
+            _ => {
                 let why = "the arbiter ended before it was ready; a program that is run again must call \
                            stokehold::init first";
                 return Err(Error::new(Kind::Start(why.into())));
             }
-            Err(error) => return Err(error.context("waiting for the arbiter to become ready")),
         };
         let [arbiter] = ready.take_fds()?;
         let options = Options { mode: self.mode, ..Options::default() };
-        Ok(Pool::new(link, arbiter, ready.int("pid")?, options))
+        Pool::new(link, arbiter, ready.int("pid")?, options)
     }
 }
 
-/// Waits for the middle process, which ends at once. That the host reaped it first is no surprise.
-fn settle(mut middle: process::Child) -> Result<()> {
+/// Whether this error says that the process at the other end of a socket is gone.
+fn is_end(error: &Error) -> bool {
+    matches!(errno_of(error), Some(libc::EPIPE | libc::ECONNRESET))
+}
+
+/// Waits for the middle process, which ends at once. That the host reaped it first is no surprise. One that does not
+/// end is a program that takes itself for the host, or for something else altogether: it is killed.
+fn settle(mut middle: process::Child, timeout: Duration) -> Result<()> {
+    if let Ok(handle) = pidfd::open(middle.pid())
+        && !pidfd::wait_exited(handle.as_fd(), Some(timeout.min(MIDDLE_TIMEOUT)))?
+    {
+        let _ = pidfd::send_signal(handle.as_fd(), Signal::SIGKILL);
+        let _ = middle.wait();
+        let why = "the arbiter's program does not become an arbiter: it must call stokehold::init first";
+        return Err(Error::new(Kind::Start(why.into())));
+    }
     middle.wait().map(drop)
 }
+
+/// How long a program may take until its `init` has made an arbiter of it.
+const MIDDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Way 4: the middle process is a fork of this one.
 fn fork_arbiter(theirs: std::os::fd::OwnedFd, token: u128) -> Result<()> {
@@ -217,7 +248,9 @@ fn fork_arbiter(theirs: std::os::fd::OwnedFd, token: u128) -> Result<()> {
         Fork::Parent(pid) => pid,
         Fork::Child => match process::fork() {
             Ok(Fork::Child) => {
-                let ready = fd::dev_null().and_then(|null| fd::replace_stdin(null.as_fd())).and_then(|()| fd::close_all_except(&[theirs.as_fd()]));
+                let ready = fd::dev_null()
+                    .and_then(|null| fd::replace_stdin(null.as_fd()))
+                    .and_then(|()| fd::close_all_except(&[theirs.as_fd()]));
                 if let Err(error) = ready {
                     log::error!("inherited descriptors stay open: {error}");
                 }

@@ -94,7 +94,9 @@ fn become_arbiter(socket: OwnedFd, token: u128, apps: Apps) -> ! {
         Ok(Fork::Parent(_)) => process::exit_now(0),
         Ok(Fork::Child) => {}
         Err(error) => {
-            let refusal = crate::conn::Message::refused(&error.context("the copy of this program that is to supervise"));
+            let refusal = crate::conn::Message::refused(
+                &error.context("the copy of this program that is to supervise"),
+            );
             let _ = crate::conn::Link::new(socket).send(refusal);
             process::exit_now(1)
         }

@@ -4,6 +4,7 @@ use super::Builder;
 use crate::client::{Client, Options};
 use crate::conn::{Link, Message};
 use crate::error::{Error, Kind, Result};
+use crate::sys::fork_guard::ForkGuard;
 use crate::sys::{pidfd, socket};
 use crate::wire::Kind as FrameKind;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +18,7 @@ pub struct Pool {
     arbiter: OwnedFd,
     arbiter_pid: u32,
     options: Options,
+    guard: ForkGuard,
 }
 
 /// How long a drop waits for the arbiter to be gone.
@@ -28,8 +30,8 @@ impl Pool {
         Builder::new()
     }
 
-    pub(super) fn new(link: Link, arbiter: OwnedFd, arbiter_pid: u32, options: Options) -> Pool {
-        Pool { link: Mutex::new(link), arbiter, arbiter_pid, options }
+    pub(super) fn new(link: Link, arbiter: OwnedFd, arbiter_pid: u32, options: Options) -> Result<Pool> {
+        Ok(Pool { link: Mutex::new(link), arbiter, arbiter_pid, options, guard: ForkGuard::new()? })
     }
 
     /// A new client of this pool. Usable from any thread; more than one is only needed past 64 calls at a time.
@@ -43,6 +45,7 @@ impl Pool {
     /// The socket of a new client, to be given to another process of this uid, which joins with
     /// [`Client::connect`].
     pub fn client_socket(&self) -> Result<OwnedFd> {
+        self.check_process()?;
         let (ours, theirs) = socket::pair()?;
         let connect = Message::new(FrameKind::Connect).with_fd(theirs);
         self.lock().send(connect).map_err(|error| {
@@ -74,6 +77,7 @@ impl Pool {
     }
 
     fn stop(&self, now: bool) -> Result<()> {
+        self.check_process()?;
         if pidfd::has_exited(self.arbiter.as_fd())? {
             return Ok(());
         }
@@ -83,6 +87,11 @@ impl Pool {
         }
     }
 
+    /// A forked copy of the host has no say about the pool.
+    fn check_process(&self) -> Result<()> {
+        if self.guard.is_original() { Ok(()) } else { Err(Error::new(Kind::Forked)) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,7 +99,9 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let _ = self.stop(true);
+        if self.stop(true).is_err() && !self.guard.is_original() {
+            return; // the descriptors are closed, and the pool lives on
+        }
         let _ = pidfd::wait_exited(self.arbiter.as_fd(), Some(DROP_TIMEOUT));
     }
 }

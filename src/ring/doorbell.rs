@@ -137,9 +137,38 @@ pub fn wake_one(idle: Bits<'_>, prefer: Option<usize>, mut ring: impl FnMut(usiz
 /// Wakes every idle parker: for whoever set a pending bit *back*. How many went to sleep while it was away is not
 /// known, and one wake-up a call was made already. Published and full fence first, as for [`wake_one`].
 pub fn wake_idle(idle: Bits<'_>, mut ring: impl FnMut(usize)) {
-    for parker in 0..idle.len() {
-        if idle.is_set(parker) && idle.clear(parker) {
-            ring(parker);
+    for (index, word) in idle.0.iter().enumerate() {
+        let mut set = word.load(Ordering::Acquire);
+        while set != 0 {
+            let parker = index * 64 + set.trailing_zeros() as usize;
+            if idle.clear(parker) {
+                ring(parker);
+            }
+            set &= set - 1;
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::primitive::AtomicU64;
+
+    #[test]
+    fn waking_takes_each_bit_once() {
+        let words: Vec<AtomicU64> = (0..2).map(|_| AtomicU64::new(0)).collect();
+        let idle = Bits(&words);
+        let mut rung = Vec::new();
+        wake_one(idle, Some(3), |parker| rung.push(parker));
+        wake_idle(idle, |parker| rung.push(parker));
+        assert!(rung.is_empty());
+        for parker in [0, 63, 64, 100, 127] {
+            idle.set(parker);
+        }
+        wake_one(idle, Some(100), |parker| rung.push(parker));
+        wake_one(idle, Some(5), |parker| rung.push(parker));
+        wake_idle(idle, |parker| rung.push(parker));
+        assert_eq!(rung, [100, 0, 63, 64, 127]);
+        assert!(!idle.any());
     }
 }

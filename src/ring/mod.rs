@@ -20,6 +20,8 @@ mod doorbell;
 mod line;
 mod queue;
 mod sabotage;
+#[cfg(all(test, not(loom)))]
+mod stress;
 mod submit;
 mod word;
 

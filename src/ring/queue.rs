@@ -76,7 +76,8 @@ impl Queue<'_> {
         generation: Generation,
     ) -> Result<(), SubmitError> {
         let line = self.lines.get(call).ok_or(SubmitError::Damaged)?;
-        if let Err(why) = producer.push(self.ring, Entry { call, generation }, |older| self.is_queued(older)) {
+        if let Err(why) = producer.push(self.ring, Entry { call, generation }, |older| self.is_queued(older))
+        {
             // One who walks the words may have come first; then it is submitted after all.
             return match why {
                 _ if !line.withdraw(generation) => Ok(()),
@@ -84,8 +85,13 @@ impl Queue<'_> {
                 PushError::Corrupt => Err(SubmitError::Damaged),
             };
         }
-        self.pending.set(self.index); // SYNC POINT: pending
-        full_fence("nofence_submit"); // SYNC POINT: park, close
+        full_fence("nofence_submit"); // SYNC POINT: pending, park, close
+        // Under load the bit is set already, and a swap of a word that all share is what a call can do without. If a
+        // worker clears it after this look, it sees what was appended before the fence, and sets it back.
+        if !self.pending.is_set(self.index) {
+            self.pending.set(self.index); // SYNC POINT: pending
+            full_fence("nofence_submit"); // SYNC POINT: park
+        }
         Ok(())
     }
 
@@ -153,9 +159,10 @@ impl Queue<'_> {
     /// nothing: the bit may be the new client's by then.
     #[must_use = "whoever went to sleep while the bit was away must be rung: wake_idle"]
     pub fn quiesce_if(&self, current: impl FnOnce() -> bool) -> bool {
-        // Both sides swap the same word, so either this one sees what the submitter appended before it set the
-        // bit, or the submitter sets it afterwards. No full fence is needed for that.
-        self.pending.clear(self.index); // SYNC POINT: pending
+        // Append, fence, look at the bit; clear the bit, fence, look at the ring: either the submitter sees the bit
+        // gone and sets it, or this side sees what was appended.
+        self.pending.clear(self.index);
+        full_fence("nofence_pending"); // SYNC POINT: pending
         if sabotage::on("norecheck_p") || (self.ring.is_empty() && current()) {
             return false;
         }

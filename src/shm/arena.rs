@@ -41,7 +41,10 @@ impl Arena {
     /// A block of `len` bytes, at least one unit; `None` when there is no room.
     pub fn allocate(&mut self, len: u64) -> Option<Block> {
         let align = if len >= PAGE_ALIGN_FROM { PAGE } else { BLOCK_ALIGN as u64 };
-        let padded = len.max(1).checked_add(align - BLOCK_ALIGN as u64)?.checked_next_multiple_of(BLOCK_ALIGN as u64)?;
+        let padded = len
+            .max(1)
+            .checked_add(align - BLOCK_ALIGN as u64)?
+            .checked_next_multiple_of(BLOCK_ALIGN as u64)?;
         let units = u32::try_from(padded / BLOCK_ALIGN as u64).ok()?;
         let allocation = self.allocator.allocate(units)?;
         let start = self.base + allocation.offset as u64 * BLOCK_ALIGN as u64;
@@ -87,7 +90,10 @@ mod tests {
             assert!(block.offset >= 33_280 && block.offset + len <= 1 << 20);
             for other in &blocks {
                 let other: &Block = other;
-                assert!(block.offset + len.max(1) <= other.offset || other.offset + other.len.max(1) <= block.offset);
+                assert!(
+                    block.offset + len.max(1) <= other.offset
+                        || other.offset + other.len.max(1) <= block.offset
+                );
             }
             blocks.push(block);
         }

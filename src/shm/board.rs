@@ -87,6 +87,16 @@ impl Board {
         let _ = self.spinner_word().compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// Arbiter: forgets who is idle and who spins, before it rings everybody; those that are say so again. A stray
+    /// write may have named parkers that do not exist: each would swallow a wake-up, and one that spins for ever
+    /// would keep all others from it.
+    pub fn forget_parkers(&self) {
+        for word in self.idle().0 {
+            word.store(0, Ordering::Release);
+        }
+        self.spinner_word().store(0, Ordering::Relaxed);
+    }
+
     fn spinner_word(&self) -> &AtomicU32 {
         self.0.at(SPINNER)
     }

@@ -38,7 +38,13 @@ impl Foreign {
     /// # Errors
     /// `Protocol` if nothing of that owner is registered there; what `fetch` says.
     #[inline]
-    pub fn get(&self, registry: &Registry, index: u16, owner: Owner, fetch: &impl Fetch) -> Result<Arc<Region>> {
+    pub fn get(
+        &self,
+        registry: &Registry,
+        index: u16,
+        owner: Owner,
+        fetch: &impl Fetch,
+    ) -> Result<Arc<Region>> {
         let entry = registry.region(index).filter(|entry| entry.owner == owner).ok_or_else(|| {
             Error::new(Kind::Protocol(format!("region {index} is not one of {owner:?}").into()))
         })?;
@@ -63,7 +69,10 @@ impl Foreign {
     /// Unmaps what the table no longer lists; what is still lent stays mapped until it is dropped.
     pub fn sweep(&self, registry: &Registry) {
         for (index, place) in self.places.iter().enumerate() {
-            let gone = place.load().as_ref().is_some_and(|m| registry.region(index as u16).map(|e| e.id) != Some(m.id));
+            let gone = place
+                .load()
+                .as_ref()
+                .is_some_and(|m| registry.region(index as u16).map(|e| e.id) != Some(m.id));
             if gone {
                 place.store(None);
             }

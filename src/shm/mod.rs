@@ -42,7 +42,9 @@ pub use foreign::{Fetch, Foreign};
 pub use pinned::Pinned;
 pub use record::{Body, Record};
 pub use region::{Region, RegionKind, Shared, layout_hash};
-pub use registry::{Death, LaneState, Owner, PoolState, RegionEntry, RegionId, Registry, SlotEntry, SlotState};
+pub use registry::{
+    Death, LaneState, Owner, PoolState, RegionEntry, RegionId, Registry, SlotEntry, SlotState,
+};
 pub use requests::{BLOCKS as REQUEST_BLOCKS, Deadline, OwnRecord, Requests};
 pub use results::{BAD_REQUEST, BLOCKS as RESULT_BLOCKS, LEN as RESULTS_LEN, Place, ResultKey, Results};
 pub use store::{Placed, Register, Store};

@@ -60,7 +60,9 @@ impl Record {
         }
         let (descriptor, offset) = match body {
             Body::Inline(len) => ((len as u64) << 32, 0),
-            Body::Block { region, offset, len } => ((len as u64) << 32 | (region as u64) << 16 | IN_A_BLOCK, offset),
+            Body::Block { region, offset, len } => {
+                ((len as u64) << 32 | (region as u64) << 16 | IN_A_BLOCK, offset)
+            }
         };
         self.body[0].store(descriptor, Ordering::Relaxed);
         self.body[1].store(offset, Ordering::Relaxed);
@@ -99,7 +101,8 @@ impl Record {
     /// Where the body is said to be, copied; `None` if that makes no sense.
     #[inline]
     pub fn body(&self) -> Option<Body> {
-        let (descriptor, offset) = (self.body[0].load(Ordering::Relaxed), self.body[1].load(Ordering::Relaxed));
+        let (descriptor, offset) =
+            (self.body[0].load(Ordering::Relaxed), self.body[1].load(Ordering::Relaxed));
         let len = (descriptor >> 32) as usize;
         match descriptor & 0xffff {
             0 if len <= INLINE_LEN => Some(Body::Inline(len)),

@@ -170,6 +170,11 @@ impl Region {
             Mapping::shared_ro(fd.as_fd(), len)?
         };
         let region = Region { map, fd: Some(fd), kind };
+        // A header that every worker can write proves nothing, and must not keep the next worker out once one has
+        // scribbled over it. That the layout is the same was settled in the handshake.
+        if kind.is_shared_rw() {
+            return Ok(region);
+        }
         let header = region.header();
         let (magic, layout) = (header.magic.load(Ordering::Acquire), header.layout.load(Ordering::Relaxed));
         if magic != MAGIC || layout != layout_hash() || header.kind.load(Ordering::Relaxed) != kind as u32 {
@@ -237,7 +242,9 @@ impl Region {
         let Some(range) = self.range(offset, to.len() as u64) else { return false };
         // SAFETY: in bounds, and `to` is private memory that cannot overlap the mapping. A concurrent writer
         // yields a mixture of bytes; the copy is by raw pointer, no reference to the source exists.
-        unsafe { std::ptr::copy_nonoverlapping(self.map.as_ptr().add(range.start), to.as_mut_ptr(), to.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.map.as_ptr().add(range.start), to.as_mut_ptr(), to.len())
+        };
         true
     }
 
@@ -246,6 +253,7 @@ impl Region {
     /// # Safety
     /// The region is this process's own (made by [`create`](Region::create)), and the range is a block that the
     /// caller alone holds and that no published record refers to.
+    #[allow(clippy::mut_from_ref)] // the arena's bookkeeping, not the borrow of the region, makes it exclusive
     pub unsafe fn block_mut(&self, offset: u64, len: u64) -> &mut [u8] {
         let range = self.range(offset, len).expect("a block of our own arena lies in its region");
         // SAFETY: in bounds; exclusive by the caller's promise.

@@ -12,7 +12,7 @@
 
 use super::region::{Region, RegionKind, Shared};
 use crate::error::{Cause, Kill, Result};
-use crate::limits::{MAX_DEATHS, MAX_LANES, MAX_REGIONS, MAX_PLACES};
+use crate::limits::{MAX_DEATHS, MAX_LANES, MAX_PLACES, MAX_REGIONS};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::Life;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -350,11 +350,8 @@ impl Registry {
         let kind = RegionKind::from_number((what >> 8) as u8 as u32)?;
         let serial = (whose >> 32) as u32;
         let owner = whose & 0xffff_ffff;
-        let owner = if owner & LIFE_OWNER != 0 {
-            Owner::Life(owner as u16)
-        } else {
-            Owner::Lane(owner as u32)
-        };
+        let owner =
+            if owner & LIFE_OWNER != 0 { Owner::Life(owner as u16) } else { Owner::Lane(owner as u32) };
         Some(RegionEntry { id: RegionId { index, serial }, kind, len: what >> 16, owner })
     }
 

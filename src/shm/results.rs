@@ -147,9 +147,11 @@ impl Results {
 
     /// Whether a begin record names this call of this lane with this generation.
     pub fn has_begun(&self, key: ResultKey) -> bool {
-        self.begin_records().iter().filter_map(BeginRecord::read).any(|Begun { lane, call, generation, .. }| {
-            lane == key.lane && call == key.call && generation == key.generation
-        })
+        self.begin_records().iter().filter_map(BeginRecord::read).any(
+            |Begun { lane, call, generation, .. }| {
+                lane == key.lane && call == key.call && generation == key.generation
+            },
+        )
     }
 
     /// A result record; `index` is below [`RESULT_RECORDS`].
@@ -186,6 +188,7 @@ impl Results {
     /// Whether a record answers this call.
     #[inline]
     pub fn answers(record: &Record, key: ResultKey) -> bool {
-        record.own[1].load(Ordering::Acquire) == key.pack() && record.own[0].load(Ordering::Relaxed) == key.lane
+        record.own[1].load(Ordering::Acquire) == key.pack()
+            && record.own[0].load(Ordering::Relaxed) == key.lane
     }
 }

@@ -71,7 +71,8 @@ impl Store {
         // At least twice what is asked, at least twice the last one, in whole pages.
         let last = inner.parts.last().map_or(0, |part| part.region.len());
         // never more than the largest message needs, with the eighth that the arena's bins may waste.
-        let size = (2 * len + 8192).max(2 * last).max(GROWTH_MIN).next_multiple_of(GROWTH_MIN).min(MAX_REGION);
+        let size =
+            (2 * len + 8192).max(2 * last).max(GROWTH_MIN).next_multiple_of(GROWTH_MIN).min(MAX_REGION);
         if inner.bytes + size as u64 > self.quota {
             return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: self.quota })
                 .context(format!("a block of {len} bytes beside {} bytes in use", inner.bytes)));
@@ -81,7 +82,9 @@ impl Store {
         let arena = Arena::new(4096, size as u64);
         inner.bytes += size as u64;
         inner.parts.push(Part { id, region, arena });
-        inner.place(len).ok_or_else(|| Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: size as u64 }))
+        inner
+            .place(len)
+            .ok_or_else(|| Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: size as u64 }))
     }
 
     /// Takes a block back.

@@ -12,7 +12,12 @@ const SPINS: u32 = 32;
 /// Waits until `ready()`, as long as the controller thinks that worth its while, at most until `until_ns`
 /// (monotonic). [`Waited::Slept`] means that the caller should sleep now; it tells the controller so when it does.
 #[inline]
-pub fn stay_awake(adaptive: &mut Adaptive, may_spin: bool, until_ns: u64, ready: impl Fn() -> bool) -> Waited {
+pub fn stay_awake(
+    adaptive: &mut Adaptive,
+    may_spin: bool,
+    until_ns: u64,
+    ready: impl Fn() -> bool,
+) -> Waited {
     let spin_ns = if may_spin { adaptive.spin() } else { 0 };
     if spin_ns > 0 {
         for _ in 0..FREE_SPINS {

@@ -9,7 +9,7 @@
 //! for writing afterwards. Seals bind the file, however it was opened; the mode of a descriptor binds nobody, as
 //! it can be reopened through `/proc`.
 
-use super::{last, named, named_io, retry};
+use super::{last, named, retry};
 use crate::error::{Error, Kind, Result};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
@@ -17,7 +17,7 @@ use nix::sys::stat::fstat;
 use std::ffi::CString;
 use std::fmt;
 use std::ops::BitOr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// How much is allocated in one step. A signal undoes the step that it interrupts, so that a step must fit
 /// between two ticks of a profiling timer.

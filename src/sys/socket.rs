@@ -7,7 +7,6 @@
 use super::{last, named, retry};
 use crate::error::{Error, Result};
 use crate::limits::MAX_FRAME_FDS;
-use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, setsockopt, socketpair, sockopt};
 use std::io::IoSlice;
 use std::mem::{MaybeUninit, size_of};

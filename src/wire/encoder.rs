@@ -93,7 +93,7 @@ impl<'b> Encoder<'b> {
     /// no use.
     ///
     /// # Panics
-    /// If an announced element was never written: a bug of the caller. [`request`](super::request) and the
+    /// If an announced element was never written: a bug of the caller. `wire::request` and the
     /// other writers of messages find that before, as an error.
     pub fn finish(self) -> Result<usize, NeedMore> {
         assert!(self.is_balanced(), "an encoder was finished within a value");

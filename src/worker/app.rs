@@ -115,7 +115,8 @@ impl Apps {
             .iter()
             .map(|name| {
                 let init = self.table.iter().find(|(n, _)| n == name).map(|(_, init)| init);
-                let init = init.ok_or_else(|| Error::new(Kind::Start(format!("no app named {name:?} here").into())))?;
+                let init = init
+                    .ok_or_else(|| Error::new(Kind::Start(format!("no app named {name:?} here").into())))?;
                 let app = init(ctx).map_err(|e| e.context(format!("init of {name}")))?;
                 Ok((name.clone(), app))
             })

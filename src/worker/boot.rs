@@ -71,7 +71,12 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
     process::die_with_parent(Signal::SIGKILL, boot.arbiter)?;
     process::new_group(process::pid())?;
     boot.signals.restore()?;
-    fd::close_all_except(&[boot.control.as_fd(), boot.fetch.as_fd(), boot.registry.as_fd(), boot.board.as_fd()])?;
+    fd::close_all_except(&[
+        boot.control.as_fd(),
+        boot.fetch.as_fd(),
+        boot.registry.as_fd(),
+        boot.board.as_fd(),
+    ])?;
     fd::set_nofile_soft(boot.nofile)?;
     process::set_core_limit(1)?;
     process::set_name("stk-worker")?;
@@ -107,9 +112,15 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
     })?;
     let _ = worker.apps.set(made);
     let threads = start(&worker, boot.threads)?;
-    let tids: Vec<i64> = threads.iter().map(|(tid, _)| *tid).collect();
+    let mut tids: Vec<i64> = threads.iter().map(|(tid, _)| *tid).collect();
+    tids.push(sentinel()?);
     control.send(Message::new(Kind::Ready).with("tids", tids))?;
-    log::debug!("worker {} ready as life {} after {} ns", process::pid(), boot.life.get(), clock::monotonic_ns());
+    log::debug!(
+        "worker {} ready as life {} after {} ns",
+        process::pid(),
+        boot.life.get(),
+        clock::monotonic_ns()
+    );
 
     attend(&mut control)?;
     worker.stop();
@@ -141,6 +152,25 @@ fn start(worker: &Arc<Worker>, count: usize) -> Result<Vec<(i64, thread::JoinHan
     }
     Ok(threads)
 }
+
+/// A thread that does nothing but die with the process. Returns its kernel thread number.
+///
+/// The arbiter learns of a death from the pidfds of a worker's threads, of which at least one is told before the
+/// memory is torn down. The kernel tells of the first thread only when it is the last one left, so that takes two
+/// others; a worker may have one app thread only.
+fn sentinel() -> Result<i64> {
+    let (tell, told) = channel::bounded(1);
+    thread::Builder::new().name("stk-sentinel".into()).stack_size(SENTINEL_STACK).spawn(move || {
+        let _ = tell.send(process::thread_id() as i64);
+        loop {
+            thread::park();
+        }
+    })?;
+    Ok(told.recv().unwrap_or(0))
+}
+
+/// More than it needs, and not a page of it is touched but the first.
+const SENTINEL_STACK: usize = 64 * 1024;
 
 /// The control thread: blocks on its socket until it is told to stop. Without its arbiter a worker ends at once.
 fn attend(control: &mut Link) -> Result<()> {

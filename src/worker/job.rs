@@ -7,12 +7,12 @@ use super::{Args, Ctx, Reply, panics};
 use crate::error::{AppError, Error, Kind as ErrorKind};
 use crate::limits::INLINE_LEN;
 use crate::ring::{Completed, Entry};
-use crate::shm::{Begun, Body, Deadline, OwnRecord, BAD_REQUEST, Owner, Pinned, Place, Record, ResultKey, Results};
+use crate::shm::{
+    BAD_REQUEST, Begun, Body, Deadline, OwnRecord, Owner, Pinned, Place, Record, ResultKey, Results,
+};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
-use crate::wire::{
-    self, Encoder, ErrorDetails, Header, Kind, Reference, RequestRef, Resolve, WireError,
-};
+use crate::wire::{self, Encoder, ErrorDetails, Header, Kind, Reference, RequestRef, Resolve, WireError};
 use std::sync::Arc;
 
 impl Worker {
@@ -27,7 +27,9 @@ impl Worker {
         match own {
             OwnRecord::Queued(generation) if generation == entry.generation => {}
             // Given up since the claim: its client moved the word to ABANDONED before it said so.
-            OwnRecord::Cancelled(generation) if generation == entry.generation => return self.let_go(lane, entry),
+            OwnRecord::Cancelled(generation) if generation == entry.generation => {
+                return self.let_go(lane, entry);
+            }
             // The word said queued, the client's own record does not: the word was damaged. It stays RUNNING; the
             // arbiter retires the lane and its calls end by the records.
             _ => return self.suspect(lane, "a call was queued that its client did not submit"),
@@ -38,7 +40,12 @@ impl Worker {
             return self.complete(lane, entry, Place::Expired);
         }
         let begin = self.results.begin_record(thread);
-        begin.begin(Begun { lane: lane.serial, call: entry.call, generation: entry.generation, since_ns: now });
+        begin.begin(Begun {
+            lane: lane.serial,
+            call: entry.call,
+            generation: entry.generation,
+            since_ns: now,
+        });
         let request = lane.requests.record(entry.call);
         let id = Header::decode(&request.header()).map_or(0, |header| header.id);
         let mut place = [0; INLINE_LEN];
@@ -107,7 +114,11 @@ impl Worker {
         let key = ResultKey { lane: lane.serial, call: entry.call, generation: entry.generation };
         self.results.name(record, key);
         lane.held.hold(entry.call, record);
-        self.complete(lane, entry, Place::Record { region: self.results_id.index, offset: Results::offset_of(record) });
+        self.complete(
+            lane,
+            entry,
+            Place::Record { region: self.results_id.index, offset: Results::offset_of(record) },
+        );
     }
 
     fn complete(&self, lane: &Lane, entry: Entry, place: Place) {
@@ -159,7 +170,9 @@ impl Worker {
                     _ => Err(Error::bad_request("the lease cannot be referred to")),
                 }
             }
-            Form::Invalid(error) => Err(Error::app("Encode", format!("the result cannot be encoded: {error}"))),
+            Form::Invalid(error) => {
+                Err(Error::app("Encode", format!("the result cannot be encoded: {error}")))
+            }
         }
     }
 
@@ -215,7 +228,8 @@ fn describe(error: &Error) -> (AppError, u64) {
             (said, 0)
         }
         ErrorKind::BadRequest(why) => {
-            let said = AppError { class: "BadRequest".into(), message: why.to_string(), traceback: String::new() };
+            let said =
+                AppError { class: "BadRequest".into(), message: why.to_string(), traceback: String::new() };
             (said, BAD_REQUEST)
         }
         ErrorKind::Value(_) | ErrorKind::Frame(_) => {
@@ -245,6 +259,9 @@ impl Resolve for ClientMemory<'_> {
             .foreign
             .get(&self.worker.registry, reference.region, owner, &self.worker.fetcher)
             .map_err(|_| WireError::BadReference { region: reference.region })?;
-        self.pinned.keep(region).lend(reference.offset, reference.len).ok_or(WireError::BadReference { region: reference.region })
+        self.pinned
+            .keep(region)
+            .lend(reference.offset, reference.len)
+            .ok_or(WireError::BadReference { region: reference.region })
     }
 }

@@ -27,7 +27,12 @@ impl Lane {
     /// Its calls as a queue.
     #[inline]
     pub fn queue<'a>(&'a self, board: &'a Board) -> Queue<'a> {
-        Queue { lines: self.control.lines(), ring: self.control.ring(), pending: board.pending(), index: self.index }
+        Queue {
+            lines: self.control.lines(),
+            ring: self.control.ring(),
+            pending: board.pending(),
+            index: self.index,
+        }
     }
 }
 

@@ -17,9 +17,8 @@ pub fn install() {
     panic::set_hook(Box::new(move |info| {
         let place = info.location().map(|l| format!(" at {l}")).unwrap_or_default();
         let trace = Backtrace::force_capture().to_string();
-        let kept = LAST.try_with(|last| {
-            last.try_borrow_mut().map(|mut last| *last = Some((place, trace))).is_ok()
-        });
+        let kept =
+            LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some((place, trace))).is_ok());
         if kept != Ok(true) {
             print(info);
         }
@@ -51,7 +50,7 @@ mod tests {
 
     #[test]
     fn text_and_place_survive() {
-        let error = catch(|| panic!("the {} is out", "fire")).map(|()| ()).unwrap_err();
+        let error = catch(|| panic!("the {} is out", "fire")).unwrap_err();
         assert!(error.message.starts_with("panicked: the fire is out"));
         assert_eq!(error.class, "Panic");
     }
@@ -64,6 +63,6 @@ mod tests {
                 panic!("again");
             }
         }
-        assert_eq!(catch(|| panic::panic_any(Bomb)).map(|()| ()).unwrap_err().message, "panicked");
+        assert_eq!(catch(|| panic::panic_any(Bomb)).unwrap_err().message, "panicked");
     }
 }

@@ -7,6 +7,7 @@ use crate::wire::{self, Encode, Encoder, WireError};
 /// One result, encoded already: small ones without an allocation, a [`Lease`] in place.
 pub struct Reply(pub(super) Form);
 
+#[allow(clippy::large_enum_variant)] // the large one is the usual one, and a box would be an allocation a call
 pub(super) enum Form {
     Inline { len: usize, bytes: [u8; INLINE_LEN] },
     Large(Vec<u8>),
@@ -63,4 +64,3 @@ impl std::fmt::Debug for Reply {
         }
     }
 }
-

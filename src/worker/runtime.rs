@@ -9,8 +9,8 @@ use crate::limits::MAX_LANES;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
 use crate::ring::{Adaptive, CallLine, Entry, Life, Mode, Parker, Taken, Waited, wake_idle};
 use crate::shm::{
-    Board, Control, Fetch, Foreign, Placed, Region, RegionEntry, RegionId, RegionKind, Register, RESULT_BLOCKS,
-    Registry, Requests, Results, Store,
+    Board, Control, Fetch, Foreign, Placed, RESULT_BLOCKS, Region, RegionEntry, RegionId, RegionKind,
+    Register, Registry, Requests, Results, Store,
 };
 use crate::sys::futex::Kernel;
 use crate::sys::{awake, clock, cpu};
@@ -408,7 +408,10 @@ impl Worker {
 
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("life", &self.life).field("records", &self.records).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("life", &self.life)
+            .field("records", &self.records)
+            .finish_non_exhaustive()
     }
 }
 

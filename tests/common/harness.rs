@@ -99,7 +99,7 @@ fn run_one(test: fn() -> Outcome) -> Result<Option<String>, String> {
     };
     drop(theirs);
     let handle = pidfd::open(child).map_err(|e| e.to_string())?;
-    let in_time = pidfd::wait_exited(handle.as_fd(), Some(PATIENCE)).map_err(|e| e.to_string())?;
+    let in_time = wait_and_reap_orphans(&handle, child).map_err(|e| e.to_string())?;
     // The group lives on while a member does, and the number is ours until the reap.
     let _ = process::kill_group(child, Signal::SIGKILL);
     let _ = pidfd::send_signal(handle.as_fd(), Signal::SIGKILL);
@@ -117,6 +117,31 @@ fn run_one(test: fn() -> Outcome) -> Result<Option<String>, String> {
         }
         Some(status) => Err(status.to_string()),
         None => Err("exited, and cannot be reaped".into()),
+    }
+}
+
+/// Waits for the end of a test's own process, and meanwhile reaps what that lost: we are what `init` is elsewhere, and
+/// a test that looks for zombies must not find ours.
+fn wait_and_reap_orphans(test: &OwnedFd, pid: Pid) -> stokehold::Result<bool> {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if pidfd::wait_exited(test.as_fd(), Some(Duration::from_millis(5)))? {
+            return Ok(true);
+        }
+        reap_orphans(pid);
+    }
+    Ok(false)
+}
+
+/// Reaps every dead child but one: a test's own process is reaped through its handle.
+fn reap_orphans(test: Pid) {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while let Ok(status) = waitid(Id::All, look) {
+        match status.pid() {
+            Some(pid) if pid.as_raw() != test.as_raw() => drop(waitpid(pid, Some(WaitPidFlag::WNOHANG))),
+            _ => return,
+        }
     }
 }
 

@@ -3,18 +3,18 @@
 //! The victim is a copy of the harness. It says by SIGSTOPs where it is: connected; about to begin with the routine;
 //! through with it.
 
+use crate::Ways;
 use crate::app::{APP, answer};
 use crate::report::Tally;
 use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, state, until, word};
 use crate::trace::{Alarm, Arrival, Step, Tracee};
-use crate::Ways;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use stokehold::internals::ring::State;
 use stokehold::internals::shm::LaneState;
+use stokehold::internals::sys::clock;
 use stokehold::internals::sys::process::{self, Fork};
 use stokehold::internals::sys::signal::Signal;
-use stokehold::internals::sys::clock;
 use stokehold::{Client, Mode, Options};
 
 /// What the victim does between its last two markers.
@@ -152,7 +152,9 @@ pub fn round(
     };
     drop(alarm);
     match arrival {
-        Arrival::Gone | Arrival::Asleep => return Err("the victim ended by itself, perhaps on a wrong outcome".into()),
+        Arrival::Gone | Arrival::Asleep => {
+            return Err("the victim ended by itself, perhaps on a wrong outcome".into());
+        }
         Arrival::Marker if at.is_some_and(|at| at < ways.path.len()) => tally.missed += 1,
         _ => {}
     }
@@ -168,7 +170,9 @@ pub fn round(
         let busy = path.worker == Worker::Here || path.worker == Worker::Idle;
         (now.serial() != Some(serial) || busy && now == LaneState::Closing(serial)).then_some(())
     });
-    gone.ok_or_else(|| format!("lane {index} is {:?}, its client {serial} is dead", scene.registry.lane(index)))?;
+    gone.ok_or_else(|| {
+        format!("lane {index} is {:?}, its client {serial} is dead", scene.registry.lane(index))
+    })?;
     tally.took(killed.elapsed());
     scene.journal.release();
     if let Some(pending) = held {
@@ -196,9 +200,8 @@ fn marker(step: Step, when: &str) -> Result<(), Wrong> {
 }
 
 fn is(control: &stokehold::internals::shm::Control, wanted: State) -> Result<(), Wrong> {
-    until(|| (state(control) == Some(wanted)).then_some(())).ok_or_else(|| {
-        format!("a call is {:?} where it should be {wanted:?}", state(control))
-    })
+    until(|| (state(control) == Some(wanted)).then_some(()))
+        .ok_or_else(|| format!("a call is {:?} where it should be {wanted:?}", state(control)))
 }
 
 /// The victim's life.

@@ -100,7 +100,13 @@ impl fmt::Display for Tally {
         if !self.outcomes.is_empty() {
             write!(f, "; outcome: {}", list(&self.outcomes))?;
         }
-        write!(f, "; longest {:.0} ms, {} over {} ms", self.longest.as_secs_f64() * 1e3, self.slow, SLOW.as_millis())
+        write!(
+            f,
+            "; longest {:.0} ms, {} over {} ms",
+            self.longest.as_secs_f64() * 1e3,
+            self.slow,
+            SLOW.as_millis()
+        )
     }
 }
 

@@ -126,7 +126,12 @@ impl Tracee {
     }
 
     /// Walks a path to its end by single steps and notes the way. `before` is asked before each; it ends the walk.
-    pub fn walk(&mut self, trail: &mut Trail, asleep: Asleep<'_>, before: &mut dyn FnMut() -> bool) -> Arrival {
+    pub fn walk(
+        &mut self,
+        trail: &mut Trail,
+        asleep: Asleep<'_>,
+        before: &mut dyn FnMut() -> bool,
+    ) -> Arrival {
         trail.pcs.clear();
         while !before() {
             let Some(pc) = self.pc() else { return Arrival::Gone };

@@ -19,10 +19,6 @@ impl Failure {
         Failure::Usage(why.into())
     }
 
-    pub fn run(why: impl Into<String>) -> Failure {
-        Failure::Run(why.into())
-    }
-
     pub fn status(&self) -> u8 {
         match self {
             Failure::Usage(_) => USAGE,
@@ -49,11 +45,5 @@ impl From<stokehold::Error> for Failure {
 impl From<lexopt::Error> for Failure {
     fn from(error: lexopt::Error) -> Failure {
         Failure::Usage(error.to_string())
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Failure {
-        Failure::Run(error.to_string())
     }
 }

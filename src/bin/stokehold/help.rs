@@ -1,4 +1,14 @@
-//! What the program says about itself.
+//! What the program says about itself, and saying it.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Prints `text` and succeeds. That nobody reads it to its end is no error.
+pub fn say(text: &str) -> ExitCode {
+    let mut out = std::io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    ExitCode::SUCCESS
+}
 
 /// About a command, or about all of it.
 pub fn about(topic: Option<&str>) -> Option<&'static str> {

@@ -8,6 +8,7 @@ mod help;
 
 use demo::Demo;
 use failure::Failure;
+use help::say;
 use lexopt::prelude::*;
 use std::process::ExitCode;
 
@@ -59,9 +60,4 @@ fn word(arg: lexopt::Arg<'_>) -> Result<String, Failure> {
         Value(value) => Ok(value.string()?),
         other => Err(other.unexpected().into()),
     }
-}
-
-fn say(text: &str) -> ExitCode {
-    print!("{text}");
-    ExitCode::SUCCESS
 }

@@ -1,5 +1,5 @@
 //! `bench death`: a worker is killed in the middle of a call. How soon its caller knows, and how soon there is
-//! another worker. The kernel frees the memory of the dead first, so size matters.
+//! another worker. A process counts as exited only when the kernel has freed its memory, so size matters.
 
 use super::options::Options;
 use super::place::{Place, Placement};
@@ -19,8 +19,9 @@ use stokehold::{App, Client, Code, Error, Mode, Result};
 const SIZES: [usize; 2] = [0, 64 << 20];
 const FULL_SIZE: usize = 1 << 30;
 const KILLS: usize = 30;
-/// Long enough for the worker to be at work and for its caller to sleep.
-const SETTLE: Duration = Duration::from_millis(5);
+/// How long a worker must have computed to be surely at work, and its caller asleep. One that is killed before it
+/// began is no failure: the call goes to the next worker.
+const AT_WORK_NS: u64 = 3_000_000;
 /// How closely a new worker is looked for.
 const LOOK: Duration = Duration::from_micros(100);
 const GIVE_UP_NS: u64 = 30_000_000_000;
@@ -36,8 +37,8 @@ pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Fa
     let rig =
         Rig::start_with(&place, wait, 1, |builder| builder.restart_limit(10_000, 1_000).backoff_ms(1, 1))?;
     for bytes in SIZES.into_iter().chain(options.full.then_some(FULL_SIZE)) {
-        let (error, replaced) = kills(&rig.client, bytes)?;
-        for (case, series) in [(TO_ERROR, error), (TO_READY, replaced)] {
+        let Times { error, handle, ready } = kills(&rig.client, bytes)?;
+        for (case, series, handle) in [(TO_ERROR, error, Some(&handle)), (TO_READY, ready, None)] {
             if options.wants_case(case) {
                 report.add(Row {
                     bench: "death",
@@ -48,6 +49,10 @@ pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Fa
                     threads: Some(1),
                     p50_us: series.p50_us(),
                     p99_us: series.p99_us(),
+                    baseline: handle.map(|_| "its pidfd".into()),
+                    baseline_p50_us: handle.and_then(Series::p50_us),
+                    baseline_p99_us: handle.and_then(Series::p99_us),
+                    ratio: handle.and_then(|handle| series.ratio(handle)),
                     ..Row::default()
                 });
             }
@@ -56,28 +61,29 @@ pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Fa
     Ok(rig.stop()?)
 }
 
-/// Kills workers of this ballast: times to the caller's error, and to the next worker being ready.
-fn kills(client: &Client, bytes: usize) -> Result<(Series, Series)> {
-    let (mut to_error, mut to_ready) = (Vec::new(), Vec::new());
+/// From the kill of a worker until …
+#[derive(Default)]
+struct Times {
+    /// … its caller has the error.
+    error: Series,
+    /// … its handle says that it has exited: what everybody who only watches processes has to wait for.
+    handle: Series,
+    /// … another one is ready.
+    ready: Series,
+}
+
+/// Kills workers of this ballast.
+fn kills(client: &Client, bytes: usize) -> Result<Times> {
+    let mut times = Times::default();
     let (order, orders) = bounded::<()>(0);
     let (outcome, outcomes) = bounded::<(u64, Option<Error>)>(1);
     std::thread::scope(|scope| {
         scope.spawn(move || call_and_tell(client, &orders, &outcome));
-        let result: Result<()> = (0..KILLS).try_for_each(|_| {
-            let (error, ready) = kill_one(client, bytes, &order, &outcomes)?;
-            to_error.push(error);
-            to_ready.push(ready);
-            Ok(())
-        });
+        let result = (0..KILLS).try_for_each(|_| kill_one(client, bytes, &order, &outcomes, &mut times));
         drop(order); // ends the caller
         result
     })?;
-    let series = |mut samples: Vec<u32>| {
-        let mut series = Series::default();
-        series.add(&mut samples);
-        series
-    };
-    Ok((series(to_error), series(to_ready)))
+    Ok(times)
 }
 
 /// The caller: a thread that waits for a call which cannot end well.
@@ -95,16 +101,19 @@ fn kill_one(
     bytes: usize,
     order: &Sender<()>,
     outcomes: &Receiver<(u64, Option<Error>)>,
-) -> Result<(u32, u32)> {
+    times: &mut Times,
+) -> Result<()> {
     if bytes > 0 {
         client.call(Demo::NAME, "ballast").args((bytes,)).execute()?;
     }
     let (pid, handle) = worker(client)?;
     let gone = || Error::bad_request("the calling thread is gone");
     order.send(()).map_err(|_| gone())?;
-    clock::sleep(SETTLE);
+    until_at_work(pid)?;
     let start = clock::monotonic_ns();
     pidfd::send_signal(handle.as_fd(), Signal::SIGKILL)?;
+    pidfd::wait_exited(handle.as_fd(), None)?;
+    let exited = clock::monotonic_ns();
     let (told, error) = outcomes.recv().map_err(|_| gone())?;
     match error {
         Some(error) if error.code() == Code::WorkerDied => {}
@@ -117,9 +126,33 @@ fn kill_one(
         }
         clock::sleep(LOOK);
     }
-    let ready = clock::monotonic_ns() - start;
-    let nanos = |ns: u64| u32::try_from(ns).unwrap_or(u32::MAX);
-    Ok((nanos(told.saturating_sub(start)), nanos(ready)))
+    let since = |ns: u64| u32::try_from(ns.saturating_sub(start)).unwrap_or(u32::MAX);
+    times.error.add(&mut vec![since(told)]);
+    times.handle.add(&mut vec![since(exited)]);
+    times.ready.add(&mut vec![since(clock::monotonic_ns())]);
+    Ok(())
+}
+
+/// Waits until this process has used the processor for a while.
+fn until_at_work(pid: u32) -> Result<()> {
+    let (start, before) = (clock::monotonic_ns(), processor_time_ns(pid));
+    while processor_time_ns(pid).saturating_sub(before) < AT_WORK_NS {
+        if clock::monotonic_ns() - start > GIVE_UP_NS {
+            return Err(Error::bad_request("a worker did not begin a call within 30 s"));
+        }
+        clock::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// What all threads of a process together have used. See `schedstat` in `proc(5)`.
+fn processor_time_ns(pid: u32) -> u64 {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let used = tasks.flatten().filter_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    used.sum()
 }
 
 /// The one worker there is.

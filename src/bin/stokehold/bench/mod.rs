@@ -23,8 +23,7 @@ use std::process::ExitCode;
 pub fn run(parser: lexopt::Parser) -> Result<ExitCode, Failure> {
     let options = match Options::parse(parser)? {
         Parsed::Help => {
-            print!("{}", help::BENCH);
-            return Ok(ExitCode::SUCCESS);
+            return Ok(help::say(help::BENCH));
         }
         Parsed::Options(options) => options,
     };

@@ -9,14 +9,21 @@ use super::rig::Rig;
 use super::stats::median;
 use crate::demo::Demo;
 use crate::failure::Failure;
+use crossbeam::utils::CachePadded;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use stokehold::internals::sys::clock;
 use stokehold::{App, Client, Error, Mode, Pending, Result};
 
 const IN_FLIGHT: usize = 64;
-const BLOCK: u64 = 20_000;
-const TABLE_BLOCK: u64 = 100_000;
+/// Short, so that on a busy machine half of the blocks at least run without being interrupted.
+const BLOCK: u64 = 1_000;
+const TABLE_BLOCK: u64 = 5_000;
+/// Calls before each block: the worker may have gone to sleep during the other's.
+const WARM_UP: u64 = 200;
 const THREADS: [usize; 3] = [1, 2, 4];
+const SLICE: Duration = Duration::from_millis(20);
 
 pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Failure> {
     for wait in [Mode::Adaptive, Mode::Spin, Mode::Park] {
@@ -47,31 +54,40 @@ pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Fa
 
 /// One thread, 64 in flight, first in first out.
 fn saturated(options: &Options, report: &mut Report, place: &Place, wait: Mode) -> Result<()> {
-    let mut table = Table::new(&Partner::new(place.partner())?);
+    let partner = Partner::new(place.partner())?;
+    let mut tables = [
+        (TABLE, Table::new(&partner)),
+        (CLAIMS, Table::of_claims(&partner)),
+        (WORDS, Table::of_words(&partner)),
+    ];
     let rig = Rig::start(place, wait, 1)?;
-    pipeline(&rig.client, BLOCK)?; // warm
-    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut ours = Vec::new();
+    let mut theirs = tables.each_ref().map(|_| Vec::new());
     let start = clock::monotonic_ns();
     while ours.len() < 3 || seconds_since(start) < options.seconds {
-        let rate = pipeline(&rig.client, BLOCK)?;
-        let bare = table.block(TABLE_BLOCK);
-        ours.push(rate);
-        theirs.push(bare);
-        ratios.push(rate / bare);
+        pipeline(&rig.client, WARM_UP)?;
+        ours.push(pipeline(&rig.client, BLOCK)?);
+        for ((_, table), rates) in tables.iter_mut().zip(&mut theirs) {
+            table.block(WARM_UP)?;
+            rates.push(table.block(TABLE_BLOCK)?);
+        }
     }
-    report.add(Row {
-        bench: "throughput",
-        case: SATURATED.into(),
-        wait: Some(wait),
-        placement: Some(place.placement()),
-        bytes: Some(64),
-        threads: Some(1),
-        per_s: median(ours),
-        baseline: Some("bare call table".into()),
-        baseline_per_s: median(theirs),
-        ratio: median(ratios),
-        ..Row::default()
-    });
+    for ((name, _), theirs) in tables.iter().zip(theirs) {
+        let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+        report.add(Row {
+            bench: "throughput",
+            case: SATURATED.into(),
+            wait: Some(wait),
+            placement: Some(place.placement()),
+            bytes: Some(64),
+            threads: Some(1),
+            per_s: median(ours.clone()),
+            baseline: Some((*name).into()),
+            baseline_per_s: median(theirs),
+            ratio: median(ratios),
+            ..Row::default()
+        });
+    }
     rig.stop()
 }
 
@@ -103,18 +119,21 @@ fn numbered(number: u64) -> [u8; 64] {
     bytes
 }
 
-/// Threads of one client, each with one call at a time.
+/// Threads of one client, each with one call at a time. The median of the rates over short slices of time.
 fn concurrent(options: &Options, report: &mut Report, place: &Place, wait: Mode) -> Result<()> {
     let rig = Rig::start(place, wait, 1)?;
     for threads in THREADS {
-        let begin = clock::monotonic_ns();
-        let end = begin + (options.seconds * 1e9) as u64;
-        let client = &rig.client;
-        let counts: Vec<Result<u64>> = std::thread::scope(|scope| {
-            let running: Vec<_> = (0..threads).map(|_| scope.spawn(move || until(client, end))).collect();
-            running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked()))).collect()
-        });
-        let calls = counts.into_iter().sum::<Result<u64>>()?;
+        let counts: Vec<CachePadded<AtomicU64>> = (0..threads).map(|_| CachePadded::default()).collect();
+        let stop = AtomicBool::new(false);
+        let (client, stop) = (&rig.client, &stop);
+        let rates = std::thread::scope(|scope| {
+            let start = |count| scope.spawn(move || calls(client, count, stop));
+            let running: Vec<_> = counts.iter().map(|count| start(count)).collect();
+            let rates = rates(&counts, options.seconds);
+            stop.store(true, Ordering::Relaxed);
+            let ended = running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())));
+            ended.collect::<Result<()>>().map(|()| rates)
+        })?;
         report.add(Row {
             bench: "throughput",
             case: CONCURRENT.into(),
@@ -122,25 +141,39 @@ fn concurrent(options: &Options, report: &mut Report, place: &Place, wait: Mode)
             placement: Some(place.placement()),
             bytes: Some(64),
             threads: Some(threads as u64),
-            per_s: Some(calls as f64 * 1e9 / (clock::monotonic_ns() - begin) as f64),
+            per_s: median(rates),
             ..Row::default()
         });
     }
     rig.stop()
 }
 
-/// One call after the other until this time; how many.
-fn until(client: &Client, end: u64) -> Result<u64> {
-    let mut calls = 0;
-    while clock::monotonic_ns() < end {
-        let bytes = numbered(calls);
+/// One call after the other until it is told to stop.
+fn calls(client: &Client, count: &AtomicU64, stop: &AtomicBool) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        let bytes = numbered(count.load(Ordering::Relaxed));
         let response = client.call(Demo::NAME, "echo").args((&bytes[..],)).execute()?;
         if response.as_bytes()? != bytes {
-            return Err(Error::bad_request(format!("call {calls} has another call's result")));
+            return Err(Error::bad_request("an echo came back changed"));
         }
-        calls += 1;
+        count.fetch_add(1, Ordering::Relaxed);
     }
-    Ok(calls)
+    Ok(())
+}
+
+/// How fast the sum of the counts grows, slice by slice.
+fn rates(counts: &[CachePadded<AtomicU64>], seconds: f64) -> Vec<f64> {
+    let sum = || counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>();
+    let start = clock::monotonic_ns();
+    let (mut last, mut before) = (start, sum());
+    let mut rates = Vec::new();
+    while seconds_since(start) < seconds {
+        clock::sleep(SLICE);
+        let (now, count) = (clock::monotonic_ns(), sum());
+        rates.push((count - before) as f64 * 1e9 / (now - last).max(1) as f64);
+        (last, before) = (now, count);
+    }
+    rates
 }
 
 fn panicked() -> Error {
@@ -152,4 +185,7 @@ fn seconds_since(start: u64) -> f64 {
 }
 
 const SATURATED: &str = "64 in flight";
+const TABLE: &str = "bare call table";
+const CLAIMS: &str = "bare table of claims";
+const WORDS: &str = "bare words, no bytes";
 const CONCURRENT: &str = "threads";

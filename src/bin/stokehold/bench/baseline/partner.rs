@@ -12,6 +12,7 @@ use super::{Kid, table, word};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use stokehold::Result;
+use stokehold::internals::shm::Region;
 use stokehold::internals::sys::map::SharedWords;
 use stokehold::internals::sys::{cpu, futex};
 
@@ -23,12 +24,15 @@ pub enum Way {
     Yield = 2,
     Spin = 3,
     Table = 4,
+    Words = 5,
+    Claims = 6,
 }
 
 /// The process and the words that it shares with us.
 #[derive(Clone, Debug)]
 pub struct Partner {
     pub(super) words: Rc<SharedWords>,
+    pub(super) region: Rc<Region>,
     _kid: Rc<Kid>,
 }
 
@@ -36,16 +40,18 @@ impl Partner {
     /// Forks it, onto this processor if one is given. This process must have one thread.
     pub fn new(processor: Option<usize>) -> Result<Partner> {
         let words = SharedWords::new(FIRST_SLOT + SLOTS)?;
+        let region = table::region()?;
         let kid = Kid::fork(|| {
+            let Ok(region) = table::region_again(&region) else { return };
             if let Some(number) = processor {
                 let _ = cpu::pin(&[number]);
             }
-            serve(&words);
+            serve(&words, &region);
         })?;
-        Ok(Partner { words: Rc::new(words), _kid: Rc::new(kid) })
+        Ok(Partner { words: Rc::new(words), region: Rc::new(region), _kid: Rc::new(kid) })
     }
 
-    /// A block begins: the partner wakes and serves in this way. Waits until it does.
+    /// A block begins: the partner wakes and serves in this way.
     pub(super) fn open(&self, way: Way) {
         self.words.u32(RESPONSE).store(0, Ordering::Relaxed);
         self.words.u32(REQUEST).store(0, Ordering::Relaxed);
@@ -65,14 +71,16 @@ impl Partner {
 }
 
 /// The partner's life.
-fn serve(words: &SharedWords) {
+fn serve(words: &SharedWords, region: &Region) {
     loop {
         match words.u32(GATE).load(Ordering::Acquire) {
             0 => {
                 futex::wait(words.u32(GATE), 0, None);
                 continue;
             }
-            way if way == Way::Table as u32 => table::serve(words),
+            way if way == Way::Table as u32 => table::serve(words, region, Way::Table),
+            way if way == Way::Words as u32 => table::serve(words, region, Way::Words),
+            way if way == Way::Claims as u32 => table::serve(words, region, Way::Claims),
             way => word::serve(words, way),
         }
         words.u32(RESPONSE).store(STOP, Ordering::Release);

@@ -1,0 +1,304 @@
+//! The app of the fault tests: everything that an app may do to itself, to its worker and to its board.
+//!
+//! What it began is kept in a journal, a file that outlives it: one line a beginning, written in one piece.
+
+use crate::{guard, proc};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use std::{fs, process, thread};
+use stokehold::internals::sys::process as sys;
+use stokehold::internals::sys::signal::Signal;
+use stokehold::{App, Args, Builder, Call, Client, Ctx, Error, Pool, Reply, Response, Result};
+
+pub struct Faults;
+
+impl App for Faults {
+    const NAME: &'static str = "faults:Faults";
+
+    fn init(_: &Ctx) -> Result<Faults> {
+        Ok(Faults)
+    }
+
+    fn call(&self, action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
+        match action {
+            "add" => {
+                let (a, b): (i64, i64) = args.parse()?;
+                Ok(Reply::from(a + b))
+            }
+            "echo" => {
+                let (bytes,): (&[u8],) = args.parse()?;
+                Ok(Reply::from(bytes))
+            }
+            "lent_echo" => {
+                let (bytes,): (&[u8],) = args.parse()?;
+                Ok(ctx.lease_from(bytes)?.into())
+            }
+            "pattern" => {
+                let (id, len): (i64, usize) = args.parse()?;
+                let mut lease = ctx.lease(len)?;
+                lease.copy_from_slice(&pattern(id, len));
+                Ok(lease.into())
+            }
+            "pid" => Ok(Reply::from(process::id())),
+            // What only a call's own request can give: with the journal it shows mix-ups and second runs.
+            "work" => {
+                let (id, bytes, ms): (i64, &[u8], u64) = args.parse()?;
+                begin(id);
+                thread::sleep(Duration::from_millis(ms));
+                Ok(Reply::from(keyed(id, bytes)))
+            }
+            // Goes on until the test opens the gate.
+            "gate" => {
+                let (id, gate): (i64, &str) = args.parse()?;
+                begin(id);
+                while !Path::new(gate).exists() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok(Reply::from(id))
+            }
+            "hold" => {
+                let (id, gate, bytes): (i64, &str, &[u8]) = args.parse()?;
+                begin(id);
+                while !Path::new(gate).exists() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok(Reply::from(keyed(id, bytes)))
+            }
+            "note" => {
+                let (id,): (i64,) = args.parse()?;
+                begin(id);
+                Ok(Reply::from(id))
+            }
+            "spin" => {
+                let (id,): (i64,) = args.parse()?;
+                begin(id);
+                loop {
+                    std::hint::spin_loop();
+                }
+            }
+            "fail" => Err(ctx.error("Fire", "the boiler is out")),
+            "panic" => panic!("the fire is out"),
+            "segfault" => sys::segfault(),
+            "abort" => process::abort(),
+            "exit" => {
+                let (status,): (i32,) = args.parse()?;
+                #[expect(clippy::disallowed_methods, reason = "what an app must not do, and does")]
+                process::exit(status)
+            }
+            "kill" => {
+                sys::raise(Signal::SIGKILL)?;
+                Err(ctx.error("Alive", "survived SIGKILL"))
+            }
+            "die_first" => {
+                let (id, times): (i64, usize) = args.parse()?;
+                begin(id);
+                if begun(id) <= times {
+                    sys::raise(Signal::SIGKILL)?;
+                }
+                Ok(Reply::from(id))
+            }
+            "leave_behind" => {
+                let child = process::Command::new("/bin/sleep").arg("1000").spawn()?;
+                Ok(Reply::from(child.id()))
+            }
+            "scribble" => {
+                let (seed, ms): (u64, u64) = args.parse()?;
+                scribble(seed, Duration::from_millis(ms), &["control", "board"]);
+                sys::exit_now(9)
+            }
+            // Only the words, and lives on: nobody's death tells of it.
+            "scribble_control" => {
+                spoil_words();
+                Ok(Reply::from(()))
+            }
+            "open_files" => {
+                let all = proc::descriptors(process::id());
+                Ok(Reply::from(all.into_iter().map(|(n, to)| format!("{n} {to}")).collect::<Vec<String>>()))
+            }
+            "status" => {
+                let (name,): (&str,) = args.parse()?;
+                Ok(Reply::from(proc::status(process::id(), name)))
+            }
+            "variable" => {
+                let (name,): (&str,) = args.parse()?;
+                Ok(Reply::from(std::env::var(name).unwrap_or_default()))
+            }
+            other => Err(Error::no_action(other)),
+        }
+    }
+}
+
+/// An app whose birth goes as the file `boot` says.
+pub struct Birth;
+
+impl App for Birth {
+    const NAME: &'static str = "faults:Birth";
+
+    fn init(ctx: &Ctx) -> Result<Birth> {
+        match fs::read_to_string("boot").unwrap_or_default().as_str() {
+            "error" => Err(ctx.error("Damp", "the coal is wet")),
+            "panic" => panic!("the coal is wet"),
+            "exit" => sys::exit_now(5),
+            "hang" => loop {
+                thread::sleep(Duration::from_secs(1));
+            },
+            _ => Ok(Birth),
+        }
+    }
+
+    fn call(&self, _: &str, _: Args<'_>, _: &Ctx) -> Result<Reply> {
+        Ok(Reply::from(process::id()))
+    }
+}
+
+/// A pool that is quick to replace its workers.
+pub fn builder(workers: usize) -> Builder {
+    let builder = Pool::builder().app::<Faults>().workers(workers);
+    builder.restart_limit(10_000, 1_000).backoff_ms(1, 5).kill_grace_ms(50).stop_grace_ms(5_000)
+}
+
+/// A call of the app.
+pub fn call<'c>(client: &'c Client, action: &'c str) -> Call<'c> {
+    client.call(Faults::NAME, action)
+}
+
+/// The error of what must not succeed.
+pub fn fails(outcome: Result<Response>) -> Error {
+    match outcome {
+        Ok(response) => panic!("it succeeded: {response:?}"),
+        Err(error) => error,
+    }
+}
+
+/// A whole number of what must succeed.
+pub fn number(outcome: Result<Response>) -> i64 {
+    outcome.unwrap().parse().unwrap()
+}
+
+/// That the pool works: a call goes through.
+pub fn works(client: &Client) {
+    assert_eq!(number(call(client, "add").args((2, 3)).execute()), 5);
+}
+
+/// Waits until no call of this client is with a worker, and all may be used again.
+pub fn all_free(client: &Client) {
+    guard::until("all calls of the client are free", || client.free_calls() == 64);
+}
+
+/// Waits until this many workers are ready, none of which is among `not`.
+pub fn ready(client: &Client, count: usize, not: &[u32]) -> Vec<u32> {
+    guard::some(format!("{count} workers are ready beside {not:?}"), || {
+        let pids = client.worker_pids();
+        (pids.len() == count && !pids.iter().any(|pid| not.contains(pid))).then_some(pids)
+    })
+}
+
+/// Says in the journal that a call began.
+pub fn begin(id: i64) {
+    let mut journal = fs::OpenOptions::new().create(true).append(true).open("journal").unwrap();
+    journal.write_all(format!("{id}\n").as_bytes()).unwrap();
+}
+
+/// How often a call began.
+pub fn begun(id: i64) -> usize {
+    journal().get(&id).copied().unwrap_or(0)
+}
+
+/// How often each call began.
+pub fn journal() -> BTreeMap<i64, usize> {
+    let mut counts = BTreeMap::new();
+    for line in fs::read_to_string("journal").unwrap_or_default().lines() {
+        *counts.entry(line.parse().unwrap()).or_default() += 1;
+    }
+    counts
+}
+
+/// Waits until a call began.
+pub fn until_begun(id: i64) {
+    guard::until(format!("call {id} has begun"), || begun(id) > 0);
+}
+
+/// Lets the calls that wait at a gate go on.
+pub fn open(gate: &str) {
+    fs::write(gate, "").unwrap();
+}
+
+/// A hash of a request that depends on its number, too.
+pub fn keyed(id: i64, bytes: &[u8]) -> i64 {
+    let mut hash = mix(id as u64);
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = mix(hash ^ u64::from_le_bytes(word)).wrapping_add(chunk.len() as u64);
+    }
+    hash as i64
+}
+
+/// Bytes that nothing but their number gives.
+pub fn pattern(id: i64, len: usize) -> Vec<u8> {
+    let mut random = Random(id as u64);
+    let mut bytes = vec![0; len];
+    bytes.chunks_mut(8).for_each(|c| c.copy_from_slice(&random.next().to_le_bytes()[..c.len()]));
+    bytes
+}
+
+/// Numbers that repeat with their seed.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Writes random words to random places of every region that several processes write: at least once to each place of
+/// interest, then for as long as `time` says.
+fn scribble(seed: u64, time: Duration, kinds: &[&str]) {
+    let mut random = Random(seed);
+    let maps = proc::mappings(process::id());
+    let shared = maps.iter().filter(|l| l.contains(" rw-s ") && kinds.iter().any(|k| l.contains(k)));
+    let ranges: Vec<(usize, usize)> = shared.filter_map(|line| range(line)).collect();
+    let end = Instant::now() + time;
+    loop {
+        for (from, to) in &ranges {
+            for _ in 0..256 {
+                let at = from + random.below((to - from) as u64 / 8) as usize * 8;
+                // SAFETY: none. That is the point: nothing but the kernel stops a worker from writing there.
+                unsafe { std::ptr::without_provenance_mut::<u64>(at).write_volatile(random.next()) };
+            }
+        }
+        if Instant::now() >= end {
+            return;
+        }
+    }
+}
+
+/// Writes random words over every call line of every lane that this worker has mapped.
+fn spoil_words() {
+    let mut random = Random(1);
+    let maps = proc::mappings(process::id());
+    for (from, to) in maps.iter().filter(|l| l.contains("control")).filter_map(|line| range(line)) {
+        for at in (from + 4096..to).step_by(8) {
+            // SAFETY: none, as above.
+            unsafe { std::ptr::without_provenance_mut::<u64>(at).write_volatile(random.next()) };
+        }
+    }
+}
+
+fn range(line: &str) -> Option<(usize, usize)> {
+    let (from, to) = line.split_once(' ')?.0.split_once('-')?;
+    Some((usize::from_str_radix(from, 16).ok()?, usize::from_str_radix(to, 16).ok()?))
+}

@@ -1,0 +1,120 @@
+//! Deadlines: the caller has its answer at its own time, the worker that does not let go is replaced.
+
+use crate::app::{all_free, begun, builder, call, fails, number, open, ready, until_begun, works};
+use crate::guard::{PoolGuard, kill};
+use crate::harness::Outcome;
+use nix::sys::signal::Signal;
+use stokehold::Kind;
+
+crate::tests! {
+    a_deadline_in_the_queue_and_the_app_never_sees_the_call,
+    an_endless_call_ends_and_its_worker_is_replaced,
+    a_call_that_lets_go_late_keeps_its_worker,
+    a_stopped_worker_is_replaced,
+    a_stopped_idle_worker_leaves_calls_in_the_queue,
+    the_pool_has_a_deadline_of_its_own,
+}
+
+fn a_deadline_in_the_queue_and_the_app_never_sees_the_call() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let running = call(&client, "gate").args((1, "gate")).submit().unwrap();
+    until_begun(1);
+    for id in 2..5 {
+        let error = fails(call(&client, "note").args((id,)).deadline_ms(20).execute());
+        assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
+        assert!(error.is_retryable());
+    }
+    // One whose caller does not look before it has expired.
+    let late = call(&client, "note").args((5,)).deadline_ms(1).submit().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    open("gate");
+    assert_eq!(number(running.wait()), 1);
+    let error = fails(late.wait());
+    assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
+    works(&client);
+    for id in 2..6 {
+        assert_eq!(begun(id), 0, "call {id} had expired and ran");
+    }
+    assert_eq!(client.free_calls(), 64);
+    Ok(())
+}
+
+fn an_endless_call_ends_and_its_worker_is_replaced() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(2));
+    let client = pool.client().unwrap();
+    let before = client.worker_pids();
+    let error = fails(call(&client, "spin").args((1,)).deadline_ms(50).execute());
+    // On a busy machine it may not even have begun.
+    let Kind::Deadline { started } = *error.kind() else { panic!("{error}") };
+    assert_eq!(started, begun(1) == 1, "{error}");
+    works(&client);
+    if started {
+        crate::guard::until("the worker was replaced", || {
+            client.worker_pids().iter().any(|pid| !before.contains(pid))
+        });
+    }
+    all_free(&client);
+    ready(&client, 2, &[]);
+    works(&client);
+    Ok(())
+}
+
+fn a_call_that_lets_go_late_keeps_its_worker() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1).kill_grace_ms(60_000));
+    let client = pool.client().unwrap();
+    let running = call(&client, "gate").args((1, "gate")).deadline_ms(20).submit().unwrap();
+    let error = fails(running.wait());
+    assert!(matches!(error.kind(), Kind::Deadline { .. }), "{error}");
+    open("gate");
+    all_free(&client);
+    works(&client);
+    Ok(())
+}
+
+fn a_stopped_worker_is_replaced() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let before = client.worker_pids();
+    let running = call(&client, "gate").args((1, "gate")).deadline_ms(300).submit().unwrap();
+    until_begun(1);
+    kill(before[0], Signal::SIGSTOP);
+    let error = fails(running.wait());
+    assert!(matches!(error.kind(), Kind::Deadline { started: true }), "{error}");
+    ready(&client, 1, &before);
+    all_free(&client);
+    works(&client);
+    Ok(())
+}
+
+fn a_stopped_idle_worker_leaves_calls_in_the_queue() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let stopped = client.worker_pids()[0];
+    kill(stopped, Signal::SIGSTOP);
+    let error = fails(call(&client, "note").args((1,)).deadline_ms(50).execute());
+    assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
+    let waiting = call(&client, "note").args((2,)).submit().unwrap();
+    kill(stopped, Signal::SIGCONT);
+    assert_eq!(number(waiting.wait()), 2);
+    assert_eq!((begun(1), begun(2)), (0, 1));
+    assert_eq!(client.free_calls(), 64);
+    Ok(())
+}
+
+fn the_pool_has_a_deadline_of_its_own() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1).timeout_ms(50));
+    let client = pool.client().unwrap();
+    let error = fails(call(&client, "spin").args((1,)).execute());
+    assert!(matches!(error.kind(), Kind::Deadline { .. }), "{error}");
+    let error = fails(call(&client, "spin").args((2,)).deadline_ms(60_000).execute());
+    assert!(matches!(error.kind(), Kind::Deadline { .. }), "{error}");
+    all_free(&client);
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! What peers may send that no correct peer sends. The arbiter closes that connection, with a word if it can, and
+//! nobody else notices.
+
+use crate::app::{Random, builder, works};
+use crate::baseline::Baseline;
+use crate::guard::PoolGuard;
+use crate::harness::Outcome;
+use std::io::{IoSlice, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+use stokehold::internals::conn::{Link, Message};
+use stokehold::internals::shm::{Region, RegionKind, layout_hash};
+use stokehold::internals::sys::memfd::{self, Seals};
+use stokehold::internals::sys::{fd, map::Mapping, pidfd, socket};
+use stokehold::internals::wire::{Header, Kind};
+use stokehold::{Client, Code, Error, Options, Pool, Result};
+
+crate::tests! {
+    garbage_closes_its_own_connection_only,
+    frames_of_impossible_lengths,
+    half_a_frame_and_a_close,
+    peers_that_say_nothing,
+    another_layout_is_incompatible,
+    a_greeting_without_a_process,
+    regions_that_are_not_what_they_must_be,
+    messages_that_a_client_may_not_send,
+    descriptors_that_nobody_announced,
+    a_peer_that_greets_again_and_again,
+    garbage_between_two_calls_of_a_client_process,
+}
+
+/// One connection to the arbiter that is not a client's, while a client watches that it is well.
+struct Peer<'p> {
+    client: Client,
+    pool: &'p Pool,
+    base: Baseline,
+}
+
+impl<'p> Peer<'p> {
+    fn new(pool: &'p Pool) -> Peer<'p> {
+        let client = pool.client().unwrap();
+        works(&client);
+        Peer { client, base: Baseline::of(pool), pool }
+    }
+
+    fn socket(&self) -> UnixStream {
+        UnixStream::from(self.pool.client_socket().unwrap())
+    }
+
+    fn link(&self) -> Link {
+        Link::new(self.pool.client_socket().unwrap())
+    }
+
+    /// A peer that is known as a client, and the number of its lane.
+    fn greeted(&self) -> (Link, i64) {
+        let mut link = self.link();
+        let welcome = link.ask(hello(layout_hash()), Kind::Welcome, PATIENCE).unwrap();
+        let serial = welcome.int("serial").unwrap();
+        (link, serial)
+    }
+
+    /// Nobody else noticed, and nothing is left.
+    fn check(&self) {
+        works(&self.client);
+        self.base.reached();
+        works(&self.pool.client().unwrap());
+    }
+}
+
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+
+fn hello(layout: u64) -> Message {
+    Message::new(Kind::Hello).with("layout", layout as i64).with("pid", 1).with_fd(pidfd::of_self().unwrap())
+}
+
+/// The arbiter has closed: the rest of what it said, which ends.
+fn ends(mut socket: UnixStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    match socket.read_to_end(&mut rest) {
+        Ok(_) => {}
+        // It closed before it had read all.
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET), "{error}"),
+    }
+    rest
+}
+
+fn closed(link: &mut Link) {
+    match link.receive(PATIENCE) {
+        Ok(None) => {}
+        Ok(Some(message)) => panic!("it said {message:?}"),
+        Err(error) => assert!(error.to_string().contains("reset"), "{error}"),
+    }
+}
+
+fn refusal(answer: Result<Message>) -> Error {
+    match answer {
+        Ok(message) => panic!("it was taken: {message:?}"),
+        Err(error) => error,
+    }
+}
+
+fn garbage_closes_its_own_connection_only() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let mut random = Random(1);
+    for len in [1, 15, 16, 17, 100, 5_000, 100_000] {
+        let mut socket = peer.socket();
+        let bytes: Vec<u8> = (0..len).map(|_| random.next() as u8 | 0x80).collect();
+        let _ = socket.write_all(&bytes); // it may be closed half-way
+        let _ = socket.shutdown(std::net::Shutdown::Write);
+        ends(socket);
+        works(&peer.client);
+    }
+    peer.check();
+    Ok(())
+}
+
+fn frames_of_impossible_lengths() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    for len in [u32::MAX, 1 << 30, (1 << 20) + 1] {
+        let mut socket = peer.socket();
+        socket.write_all(&Header { kind: Kind::Hello, len, id: 1 }.encode()).unwrap();
+        // Refused by the header alone: no byte of the body was sent, and none is waited for.
+        ends(socket);
+    }
+    peer.check();
+    Ok(())
+}
+
+fn half_a_frame_and_a_close() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let header = Header { kind: Kind::Hello, len: 100, id: 1 }.encode();
+    for len in [1, 8, 16] {
+        peer.socket().write_all(&header[..len]).unwrap();
+    }
+    let mut socket = peer.socket();
+    socket.write_all(&header).unwrap();
+    socket.write_all(&[0; 99]).unwrap();
+    drop(socket);
+    peer.check();
+    Ok(())
+}
+
+fn peers_that_say_nothing() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let silent: Vec<_> = (0..200).map(|_| peer.socket()).collect();
+    works(&peer.client);
+    works(&pool.client().unwrap());
+    drop(silent);
+    peer.check();
+    Ok(())
+}
+
+fn another_layout_is_incompatible() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let error = refusal(peer.link().ask(hello(layout_hash() ^ 1), Kind::Welcome, PATIENCE));
+    assert_eq!(error.code(), Code::Incompatible, "{error}");
+    assert!(error.to_string().contains(&format!("{:#x}", layout_hash())), "{error}");
+    peer.check();
+    Ok(())
+}
+
+fn a_greeting_without_a_process() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let greeting = || Message::new(Kind::Hello).with("layout", layout_hash() as i64);
+    let mut link = peer.link();
+    link.send(greeting()).unwrap();
+    closed(&mut link);
+    // Descriptors of other things, which never say that a process ended.
+    for wrong in [fd::dev_null().unwrap(), socket::pair().unwrap().0] {
+        let mut link = peer.link();
+        link.send(greeting().with_fd(wrong)).unwrap();
+        let _ = link.receive(PATIENCE);
+        drop(link);
+        works(&peer.client);
+    }
+    peer.check();
+    Ok(())
+}
+
+/// A memory file as it must be, but for its seals and its size.
+fn file(len: usize, seals: Seals) -> OwnedFd {
+    let file = memfd::create("stokehold-test", len).unwrap();
+    memfd::seal(file.as_fd(), seals).unwrap();
+    file
+}
+
+fn regions_that_are_not_what_they_must_be() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let (mut link, serial) = peer.greeted();
+    let mut register = |kind: RegionKind, len: usize, fd: OwnedFd| {
+        let question = Message::new(Kind::Register)
+            .with("kind", kind as i64)
+            .with("len", len as i64)
+            .with("serial", serial)
+            .with_fd(fd);
+        let error = refusal(link.ask(question, Kind::Registered, PATIENCE));
+        works(&peer.client);
+        error.to_string()
+    };
+    let all = Seals::SHRINK | Seals::GROW | Seals::SEAL | Seals::FUTURE_WRITE;
+    let size = 64 * 1024;
+    let said = register(RegionKind::Requests, size, file(size, Seals::NONE));
+    assert!(said.contains("seal"), "{said}");
+    let said = register(RegionKind::Requests, size, file(size, Seals::SHRINK | Seals::GROW | Seals::SEAL));
+    assert!(said.contains("seal"), "{said}");
+    let said = register(RegionKind::Requests, size, file(4096, all));
+    assert!(said.contains("4096") && said.contains("65536"), "{said}");
+    let said = register(RegionKind::Requests, size, file(2 * size, all));
+    assert!(said.contains("131072") && said.contains("65536"), "{said}");
+    let said = register(RegionKind::Requests, size, file(size, all));
+    assert!(said.contains("layout"), "no header: {said}");
+    let said = register(RegionKind::Requests, size, fd::dev_null().unwrap());
+    assert!(said.contains("memory file"), "{said}");
+    // One of ours, but of another kind and size.
+    let growth = Region::create(RegionKind::Growth, 2 * size).unwrap();
+    let said = register(RegionKind::Requests, 2 * size, growth.fd().try_clone_to_owned().unwrap());
+    assert!(!said.is_empty());
+    let said = register(RegionKind::Growth, usize::MAX >> 1, growth.fd().try_clone_to_owned().unwrap());
+    assert!(said.contains("overloaded"), "{said}");
+    let said = register(RegionKind::Registry, 2 * size, growth.fd().try_clone_to_owned().unwrap());
+    assert!(!said.is_empty());
+    // A map keeps nothing alive in the arbiter.
+    drop(Mapping::shared_ro(growth.fd(), 4096).unwrap());
+    drop(growth);
+    drop(link);
+    peer.check();
+    Ok(())
+}
+
+fn messages_that_a_client_may_not_send() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    for kind in
+        [Kind::Ready, Kind::Suspect, Kind::Stop, Kind::Connect, Kind::Config, Kind::Request, Kind::Welcome]
+    {
+        let (mut link, _) = peer.greeted();
+        link.send(Message::new(kind).with("now", 1)).unwrap();
+        closed(&mut link);
+        works(&peer.client);
+    }
+    // Questions about what is not theirs, or not there.
+    let (mut link, serial) = peer.greeted();
+    for index in [0, 5, 2047, 2048, 65_535] {
+        let question = Message::new(Kind::Fetch).with("index", index).with("region_serial", 0x7fff_ffff);
+        refusal(link.ask(question, Kind::Fetched, PATIENCE));
+        let question = Message::new(Kind::Fetch).with("lane", index).with("serial", serial + 100);
+        refusal(link.ask(question, Kind::Fetched, PATIENCE));
+    }
+    // The lane of another client is not theirs to renew: that client goes on with it.
+    for lane in [0, 1023, 1_000_000] {
+        let _ =
+            link.ask(Message::new(Kind::Renew).with("lane", lane).with("serial", 1), Kind::Welcome, PATIENCE);
+    }
+    works(&peer.client);
+    drop(link);
+    peer.check();
+    Ok(())
+}
+
+fn descriptors_that_nobody_announced() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let null = fd::dev_null().unwrap();
+    let socket = peer.socket();
+    let four = [null.as_fd(); 4];
+    let header = Header { kind: Kind::Hello, len: 1000, id: 1 }.encode();
+    for byte in header.chunks(1) {
+        if socket::send(socket.as_fd(), &[IoSlice::new(byte)], &four).is_err() {
+            break; // closed by now
+        }
+    }
+    ends(socket);
+    peer.check();
+    Ok(())
+}
+
+fn a_peer_that_greets_again_and_again() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let (mut link, _) = peer.greeted();
+    for _ in 0..20 {
+        let _ = link.ask(hello(layout_hash()), Kind::Welcome, PATIENCE);
+    }
+    drop(link);
+    peer.check();
+    Ok(())
+}
+
+fn garbage_between_two_calls_of_a_client_process() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let socket = pool.client_socket().unwrap();
+    let copy = UnixStream::from(socket.try_clone().unwrap());
+    let client = Client::connect(socket, Options::default()).unwrap();
+    works(&client);
+    (&copy).write_all(b"no frame at all: its connection ends").unwrap();
+    // Its lane ends with its connection, and a call says so or is refused; it does not wait for ever.
+    let outcome = crate::app::call(&client, "add").args((1, 2)).deadline_ms(5_000).execute();
+    if let Err(error) = outcome {
+        assert!([Code::Protocol, Code::ArbiterDied, Code::Deadline].contains(&error.code()), "{error:?}");
+    }
+    works(&pool.client().unwrap());
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! What happens to calls when something fails: every call has exactly one outcome, whoever is killed when.
+//!
+//! One file a behaviour. Each test runs in a process of its own and begins with a `PoolGuard`, which finds whatever is
+//! left of its pools at the end. No test expects anything to be fast. `RUST_LOG=debug` shows what arbiters and
+//! workers say.
+
+#[path = "../common/app.rs"]
+mod app;
+#[path = "../common/guard.rs"]
+mod guard;
+#[path = "../common/harness.rs"]
+#[allow(dead_code)] // each of its users has its own needs
+mod harness;
+#[path = "../common/proc.rs"]
+mod proc;
+
+mod baseline;
+mod clients;
+mod deadlines;
+mod deaths;
+mod hygiene;
+mod input;
+mod outcomes;
+mod start;
+mod storm;
+
+fn main() {
+    start::without_init();
+    let registered = stokehold::init(|apps| {
+        env_logger::init();
+        apps.add::<app::Faults>()?.add::<app::Birth>().map(drop)
+    });
+    registered.unwrap();
+    let all = [
+        outcomes::TESTS,
+        deadlines::TESTS,
+        deaths::TESTS,
+        clients::TESTS,
+        start::TESTS,
+        hygiene::TESTS,
+        input::TESTS,
+        storm::TESTS,
+    ];
+    harness::run(&all.concat());
+}

@@ -1,0 +1,262 @@
+//! The outcomes that need nobody's death.
+
+use crate::app::{
+    Birth, Faults, all_free, begun, builder, call, fails, journal, number, open, ready, until_begun, works,
+};
+use crate::guard::{PoolGuard, kill, some, until};
+use crate::harness::Outcome;
+use nix::sys::signal::Signal;
+use std::{fs, thread};
+use stokehold::{Absence, App, Bound, CancelledBy, Code, Kind, Pool};
+
+crate::tests! {
+    results_small_large_and_lent,
+    an_app_error_keeps_its_worker,
+    a_panic_keeps_its_worker,
+    bad_requests_say_what_is_wrong,
+    the_65th_call_is_too_many,
+    cancelled_while_queued,
+    cancelled_while_running,
+    a_dropped_pending_is_cancelled,
+    shutdown_ends_queued_calls_and_lets_running_ones_finish,
+    shutdown_now_ends_running_calls,
+    workers_that_cannot_boot_again_degrade_the_pool_until_they_can,
+    damaged_words_end_their_calls_and_the_lane_is_replaced,
+}
+
+fn results_small_large_and_lent() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(2));
+    let client = pool.client().unwrap();
+    works(&client);
+    for len in [0, 1, 400, 500, 70_000, 5_000_000] {
+        let bytes = crate::app::pattern(len as i64, len);
+        let echoed = call(&client, "echo").args((&bytes[..],)).execute().unwrap();
+        assert_eq!(echoed.as_bytes().unwrap(), bytes);
+        let lease = client.lease_from(&bytes).unwrap();
+        let echoed = call(&client, "lent_echo").args((lease,)).execute().unwrap();
+        assert_eq!(echoed.as_bytes().unwrap(), bytes);
+    }
+    assert_eq!(client.free_calls(), 64);
+    Ok(())
+}
+
+fn an_app_error_keeps_its_worker() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let before = number(call(&client, "pid").execute());
+    let error = fails(call(&client, "fail").execute());
+    let Kind::App(said) = error.kind() else { panic!("{error:?}") };
+    assert_eq!((said.class.as_str(), said.message.as_str()), ("Fire", "the boiler is out"));
+    assert_eq!(error.started(), Some(true));
+    assert_eq!(number(call(&client, "pid").execute()), before);
+    assert_eq!(client.free_calls(), 64);
+    Ok(())
+}
+
+fn a_panic_keeps_its_worker() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let before = number(call(&client, "pid").execute());
+    let error = fails(call(&client, "panic").execute());
+    let Kind::App(said) = error.kind() else { panic!("{error:?}") };
+    assert_eq!(said.class, "Panic");
+    assert!(said.message.contains("the fire is out") && said.message.contains("app.rs:"), "{}", said.message);
+    assert!(said.traceback.contains("app.rs"), "no backtrace of the app: {:?}", said.traceback);
+    assert_eq!(number(call(&client, "pid").execute()), before);
+    assert_eq!(client.free_calls(), 64);
+    Ok(())
+}
+
+fn bad_requests_say_what_is_wrong() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let says = |error: stokehold::Error, words: &[&str]| {
+        let text = error.to_string();
+        assert_eq!(error.code(), Code::BadRequest, "{text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{text:?} lacks one of {words:?}");
+    };
+    says(fails(client.call("no:App", "add").execute()), &["no:App", Faults::NAME]);
+    says(fails(call(&client, "subtract").execute()), &["\"subtract\""]);
+    says(fails(call(&client, "add").args((1, "two")).execute()), &["2", "str"]);
+    says(fails(call(&client, "add").args((1,)).execute()), &["1", "2"]);
+    says(fails(call(&client, "add").args((1, 2, 3)).execute()), &["3", "2"]);
+    let name = "a".repeat(256);
+    says(fails(call(&client, &name).execute()), &["256", "255"]);
+    assert_eq!(client.free_calls(), 64);
+    works(&client);
+    Ok(())
+}
+
+fn the_65th_call_is_too_many() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let pending: Vec<_> =
+        (0..64).map(|i| call(&client, "gate").args((i, "gate")).submit().unwrap()).collect();
+    assert_eq!(client.free_calls(), 0);
+    let error = call(&client, "gate").args((64, "gate")).submit().unwrap_err();
+    assert!(matches!(error.kind(), Kind::Overloaded { bound: Bound::Calls, limit: 64 }), "{error}");
+    // Another client of the same pool has 64 of its own.
+    let other = pool.client().unwrap();
+    let theirs = call(&other, "note").args((100,)).submit().unwrap();
+    open("gate");
+    for (i, pending) in pending.into_iter().enumerate() {
+        assert_eq!(number(pending.wait()), i as i64);
+    }
+    assert_eq!(number(theirs.wait()), 100);
+    assert_eq!(begun(64), 0, "a refused call ran");
+    assert_eq!(client.free_calls(), 64);
+    works(&client);
+    Ok(())
+}
+
+fn cancelled_while_queued() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let running = call(&client, "gate").args((1, "gate")).submit().unwrap();
+    until_begun(1);
+    let error = fails(call(&client, "note").args((2,)).submit().unwrap().cancel());
+    let by = CancelledBy::Caller;
+    assert!(matches!(error.kind(), Kind::Cancelled { by: b, started: false } if *b == by), "{error}");
+    assert_eq!(client.free_calls(), 63);
+    open("gate");
+    assert_eq!(number(running.wait()), 1);
+    works(&client);
+    assert_eq!(begun(2), 0, "a call that was cancelled in the queue ran");
+    Ok(())
+}
+
+fn cancelled_while_running() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let before = client.worker_pids();
+    let running = call(&client, "gate").args((1, "gate")).submit().unwrap();
+    until_begun(1);
+    let error = fails(running.cancel());
+    assert!(matches!(error.kind(), Kind::Cancelled { started: true, .. }), "{error}");
+    assert_eq!(client.free_calls(), 63, "the worker has not let go");
+    open("gate");
+    all_free(&client);
+    works(&client);
+    // It let go by itself, or it was a tick too late for that; then it was replaced.
+    let after = ready(&client, 1, &[]);
+    assert!(after == before || crate::proc::process(before[0]).is_none_or(|p| p.pid != after[0]));
+
+    // What came first wins over a cancellation that came too late.
+    let pending = call(&client, "add").args((1, 1)).submit().unwrap();
+    until("the result is there", || pending.is_ready());
+    assert_eq!(number(pending.cancel()), 2);
+    Ok(())
+}
+
+fn a_dropped_pending_is_cancelled() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let running = call(&client, "gate").args((1, "gate")).submit().unwrap();
+    until_begun(1);
+    drop(call(&client, "note").args((2,)).submit().unwrap());
+    drop(running);
+    open("gate");
+    all_free(&client);
+    works(&client);
+    assert_eq!(journal().into_iter().collect::<Vec<_>>(), [(1, 1)]);
+    Ok(())
+}
+
+fn shutdown_ends_queued_calls_and_lets_running_ones_finish() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let running = call(&client, "gate").args((1, "gate")).submit().unwrap();
+    until_begun(1);
+    let queued: Vec<_> = (2..10).map(|i| call(&client, "note").args((i,)).submit().unwrap()).collect();
+    thread::scope(|scope| {
+        let closing = scope.spawn(|| pool.shutdown());
+        for pending in queued {
+            assert_eq!(fails(pending.wait()).code(), Code::ShuttingDown);
+        }
+        assert_eq!(fails(call(&client, "note").args((10,)).execute()).code(), Code::ShuttingDown);
+        open("gate");
+        assert_eq!(number(running.wait()), 1);
+        closing.join().unwrap().unwrap();
+    });
+    // The arbiter closed the pool and left; it did not die.
+    let error = fails(call(&client, "note").args((11,)).execute());
+    assert_eq!(error.code(), Code::ShuttingDown, "{error}");
+    assert_eq!(journal().into_iter().collect::<Vec<_>>(), [(1, 1)]);
+    assert_eq!(client.free_calls(), 64);
+    Ok(())
+}
+
+fn shutdown_now_ends_running_calls() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(2));
+    let client = pool.client().unwrap();
+    let running: Vec<_> = (1..3).map(|i| call(&client, "spin").args((i,)).submit().unwrap()).collect();
+    until_begun(1);
+    until_begun(2);
+    let queued = call(&client, "note").args((3,)).submit().unwrap();
+    pool.shutdown_now().unwrap();
+    for pending in running {
+        let error = fails(pending.wait());
+        let cause = stokehold::Cause::KilledByUs(stokehold::Kill::Shutdown);
+        assert!(
+            matches!(error.kind(), Kind::WorkerDied { cause: c, started: true } if *c == cause),
+            "{error}"
+        );
+    }
+    assert_eq!(fails(queued.wait()).code(), Code::ShuttingDown);
+    assert_eq!(begun(3), 0);
+    Ok(())
+}
+
+fn workers_that_cannot_boot_again_degrade_the_pool_until_they_can() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let builder = Pool::builder().app::<Birth>().workers(2).restart_limit(2, 10_000).backoff_ms(1, 20);
+    let pool = guard.start(builder);
+    let client = pool.client().unwrap();
+    let ask = || client.call(Birth::NAME, "pid").deadline_ms(10_000).execute();
+    number(ask());
+    for how in ["error", "panic", "exit"] {
+        fs::write("boot", how).unwrap();
+        let before = client.worker_pids();
+        before.iter().for_each(|pid| kill(*pid, Signal::SIGKILL));
+        let error = some(format!("calls fail at once when init says {how}"), || {
+            let error = ask().err()?;
+            (error.code() == Code::NoWorkers).then_some(error)
+        });
+        assert!(matches!(error.kind(), Kind::NoWorkers { reason: Absence::Degraded }), "{error}");
+        assert!(error.to_string().contains("degraded"), "{error}");
+        assert_eq!(error.started(), Some(false));
+        fs::remove_file("boot").unwrap();
+        ready(&client, 2, &before);
+        number(ask());
+    }
+    assert_eq!(client.free_calls(), 64);
+    Ok(())
+}
+
+fn damaged_words_end_their_calls_and_the_lane_is_replaced() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(2));
+    let client = pool.client().unwrap();
+    let gated = call(&client, "gate").args((1, "gate")).submit().unwrap();
+    until_begun(1);
+    // Its own word is damaged with all others, so that it has no result, either.
+    let outcomes = [call(&client, "scribble_control").execute(), gated.wait()];
+    for outcome in outcomes {
+        assert_eq!(fails(outcome).code(), Code::Protocol);
+    }
+    open("gate");
+    works(&client);
+    let held: Vec<_> = (0..64).map(|i| call(&client, "note").args((i,)).execute().unwrap()).collect();
+    assert_eq!(held.len(), 64, "the fresh lane has all its calls");
+    Ok(())
+}
