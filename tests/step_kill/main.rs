@@ -6,9 +6,11 @@
 //! moment of the death allows; the app ran at most once; the next call succeeds; lanes and descriptors come back.
 //! The pool and the peers live on through all rounds of a path, only the victim is replaced.
 //!
-//! `step_kill [FILTER] [--only PATH] [--at K] [--from K] [--to K] [--stride N] [--full] [--plain] [--list]`
+//! `step_kill [FILTER] [--every] [--full] [--only PATH] [--at K] [--from K] [--to K] [--stride N] [--plain] [--list]`
 //!
-//! `--full` takes every position of the long paths, too; `--plain` goes everywhere by single steps.
+//! Without more it takes a few positions of each path, spread evenly, as one test among the others. `--every` takes
+//! each position, but of the long paths a thousand: that is what CI runs (`ci/step-kill.sh`); `--full` takes each of
+//! those, too. `--plain` goes everywhere by single steps.
 
 mod app;
 mod clients;
@@ -49,10 +51,14 @@ struct Wanted {
     from: usize,
     to: Option<usize>,
     stride: Option<usize>,
+    every: bool,
     full: bool,
     plain: bool,
     list: bool,
 }
+
+/// Positions of each path when nothing more is asked for.
+const FEW: usize = 40;
 
 fn main() -> ExitCode {
     // Also in the arbiter's copy, where this does not return.
@@ -141,7 +147,12 @@ fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
     let positions = round(None, tally)?;
     let to = wanted.to.unwrap_or(usize::MAX);
     let chosen: Vec<usize> = positions.iter().copied().filter(|at| (wanted.from..=to).contains(at)).collect();
-    let stride = wanted.stride.unwrap_or_else(|| if wanted.full { 1 } else { path.stride(chosen.len()) });
+    let stride = match wanted.stride {
+        Some(stride) => stride,
+        None if wanted.full => 1,
+        None if wanted.every => path.stride(chosen.len()),
+        None => chosen.len() / FEW + 1,
+    };
     for at in chosen.iter().step_by(stride) {
         round(Some(*at), tally)?;
     }
@@ -185,6 +196,7 @@ impl Wanted {
                 "--to" => wanted.to = Some(number()?),
                 "--stride" => wanted.stride = Some(number()?.max(1)),
                 "--plain" => wanted.plain = true,
+                "--every" => wanted.every = true,
                 "--full" => wanted.full = true,
                 "--list" => wanted.list = true,
                 "--only" => wanted.only = Some(args.next().ok_or("--only needs the name of a path")?),

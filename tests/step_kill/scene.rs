@@ -3,6 +3,8 @@
 
 use crate::app::{APP, Counter, Journal, answer};
 use crate::peer::Caller;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
@@ -220,18 +222,23 @@ impl Scene {
             if let Err(why) = self.works(id) {
                 return Some(Err(why));
             }
-            let pids = self.client.worker_pids();
-            let tidy = pids.iter().all(|pid| mapped(*pid, "stokehold-") <= most);
+            let tidy = self.client.worker_pids().iter().all(|pid| mapped(*pid, "stokehold-") <= most);
             clock::sleep(Duration::from_millis(50));
             tidy.then_some(Ok(()))
         });
         swept.unwrap_or_else(|| Err(format!("a worker keeps more than {most} regions mapped")))?;
-        // The host: its own lane's two, registry, board, and what the harness looks into; results only of lives
-        // that were in the table at the same time.
+        // The host drops those of dead workers when it meets the next one's, once a tick has buried them.
+        clock::sleep(Duration::from_millis(1100));
+        let workers = self.client.worker_pids();
+        for pid in &workers {
+            let _ = nix::sys::signal::kill(Pid::from_raw(*pid as i32), Signal::SIGKILL);
+        }
+        let id = self.id();
+        self.works(id)?;
         let (regions, descriptors) = (mapped(std::process::id(), "stokehold-results"), own_descriptors());
-        if regions > 8 || descriptors > self.own_base {
+        if regions > 2 * workers.len() || descriptors > self.own_base {
             return Err(format!(
-                "the host has {regions} results regions mapped and {descriptors} descriptors, before {}",
+                "the host has results of {regions} lives mapped, and {descriptors} descriptors where it had {}",
                 self.own_base
             ));
         }
@@ -313,7 +320,10 @@ pub fn in_futex(pid: u32, tid: u32) -> bool {
 
 fn app_thread(pid: u32) -> Option<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).find(|tid| *tid != pid)
+    let is_app = |tid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).is_ok_and(|name| name.starts_with("stk-app-"))
+    };
+    tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).find(is_app)
 }
 
 /// The descriptors of a process that are regions of this kind: their inodes and paths.
