@@ -91,7 +91,8 @@ impl Arbiter<'_> {
         let id = message.id;
         match message.kind {
             Kind::Hello | Kind::Register if message.fds_lost => {
-                let error = Error::os("recvmsg", libc::EMFILE).context("the arbiter may not open more descriptors");
+                let error =
+                    Error::os("recvmsg", libc::EMFILE).context("the arbiter may not open more descriptors");
                 Ok(Some(Message::refused(&error).answering(id)))
             }
             Kind::Hello => {

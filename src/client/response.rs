@@ -80,10 +80,8 @@ impl Response {
     /// Whether the body can be decoded. Fetches what it refers to.
     pub(super) fn check(&self) -> std::result::Result<(), Unreadable> {
         let taking = Taking { response: self, trouble: RefCell::new(None) };
-        let readable = matches!(
-            ResponseRef::decode(Kind::Response, self.body(), &taking),
-            Ok(Outcome::Result(_))
-        );
+        let readable =
+            matches!(ResponseRef::decode(Kind::Response, self.body(), &taking), Ok(Outcome::Result(_)));
         match taking.trouble.into_inner() {
             Some(error) => Err(Unreadable::Here(error)),
             None if readable => Ok(()),

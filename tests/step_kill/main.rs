@@ -22,9 +22,9 @@ mod workers;
 
 use report::Tally;
 use scene::{Scene, Wrong};
-use trace::Trail;
 use std::process::ExitCode;
 use stokehold::Mode;
+use trace::Trail;
 
 /// What one path kills.
 #[derive(Clone, Copy)]
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         if std::env::var_os("STEP_KILL_LOG").is_some() {
             env_logger::init();
         }
-        apps.add::<app::Counter>().map(drop)
+        apps.add::<app::Counter>()
     });
     if let Err(error) = started {
         eprintln!("{error}");
@@ -122,10 +122,11 @@ fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
         Path::Worker(path) => {
             let other = path.client == workers::Client::Waiting || path.lane == workers::Lane::Warm;
             (path.workers, path.mode, other)
-        },
+        }
         Path::Client(path) => (1, path.mode, false),
     };
-    let mut scene = Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
+    let mut scene =
+        Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
     let mut ways = Ways { plain: wanted.plain, ..Ways::default() };
     let mut round = |at: Option<usize>, tally: &mut Tally| {
         let result = match path {
@@ -172,7 +173,11 @@ impl Path {
     /// Every position; where the way is long and most of it is another path's, too, a thousand, spread evenly.
     fn stride(&self, positions: usize) -> usize {
         match self {
-            Path::Worker(path) if path.lane == workers::Lane::Cold || path.workers > 1 || path.mode != Mode::Park => positions / 1000 + 1,
+            Path::Worker(path)
+                if path.lane == workers::Lane::Cold || path.workers > 1 || path.mode != Mode::Park =>
+            {
+                positions / 1000 + 1
+            }
             Path::Client(path) if path.mode != Mode::Park => positions / 500 + 1,
             _ => 1,
         }
