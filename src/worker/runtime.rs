@@ -224,9 +224,10 @@ impl Worker {
         None
     }
 
-    /// Takes this call, if it is queued and its lane is still open.
+    /// Takes this call, if it is queued and its lane is still open; not if anything is pending, for then an older
+    /// call may wait and the rings say which is first.
     fn take_line(&self, lane: &Arc<Lane>, call: usize) -> Option<(Arc<Lane>, Entry)> {
-        if self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
+        if self.has_work() || self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
             return None;
         }
         lane.requests.record(call).prefetch();

@@ -30,7 +30,7 @@ fn main() {
     start::without_init();
     let registered = stokehold::init(|apps| {
         env_logger::init();
-        apps.add::<app::Faults>()?.add::<app::Birth>().map(drop)
+        apps.add::<app::Faults>()?.add::<app::Birth>()
     });
     registered.unwrap();
     let all = [
