@@ -274,9 +274,11 @@ fn a_lane_that_is_damaged_again_and_again_leaves_nothing() -> Outcome {
         works(&client);
     }
     let lanes = |kinds: &[String]| kinds.iter().filter(|kind| kind.contains("control")).count();
-    let (now, _) = crate::baseline::Baseline::count(base.arbiter);
-    // The present one, the one of the result that is held, and one whose end is told with the next.
-    assert!(lanes(&now) <= lanes(&base.open.0) + 2, "{now:?}");
+    // The present one, the one of the result that is held, one whose end is told with the next, and a few in which a
+    // random word reads as a call that some worker has not let go of: the tick ends those.
+    until("most of the 50 lanes have gone back", || {
+        lanes(&crate::baseline::Baseline::count(base.arbiter).0) <= lanes(&base.open.0) + 2
+    });
     assert_eq!(held.as_bytes().unwrap(), crate::app::pattern(1, 1000));
     Ok(())
 }
