@@ -218,7 +218,8 @@ fn victim(path: &Path, lane: OwnedFd, warm: u64, id: u64) -> ! {
     }
     here();
     let action = if path.worker == Worker::Here { "hold" } else { "run" };
-    let call = run(action, id).deadline_ms(if path.routine == Routine::Expire { EXPIRES_MS } else { DEADLINE_MS });
+    let call =
+        run(action, id).deadline_ms(if path.routine == Routine::Expire { EXPIRES_MS } else { DEADLINE_MS });
     let expected = |outcome: Outcome| match (path.routine, path.worker) {
         (Routine::Cancel, Worker::Elsewhere) => outcome == Outcome::Cancelled(false),
         (Routine::Cancel, Worker::Here) => outcome == Outcome::Cancelled(true),

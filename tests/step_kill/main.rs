@@ -22,9 +22,9 @@ mod workers;
 
 use report::Tally;
 use scene::{Scene, Wrong};
-use trace::Trail;
 use std::process::ExitCode;
 use stokehold::Mode;
+use trace::Trail;
 
 /// What one path kills.
 #[derive(Clone, Copy)]
@@ -57,8 +57,8 @@ struct Wanted {
     list: bool,
 }
 
-/// Positions of each path when nothing more is asked for.
-const FEW: usize = 40;
+/// Positions of each path when nothing more is asked for. Without optimisation the paths are ten times as long.
+const FEW: usize = if cfg!(debug_assertions) { 8 } else { 24 };
 
 fn main() -> ExitCode {
     // Also in the arbiter's copy, where this does not return.
@@ -122,10 +122,11 @@ fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
         Path::Worker(path) => {
             let other = path.client == workers::Client::Waiting || path.lane == workers::Lane::Warm;
             (path.workers, path.mode, other)
-        },
+        }
         Path::Client(path) => (1, path.mode, false),
     };
-    let mut scene = Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
+    let mut scene =
+        Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
     let mut ways = Ways { plain: wanted.plain, ..Ways::default() };
     let mut round = |at: Option<usize>, tally: &mut Tally| {
         let result = match path {
@@ -172,7 +173,11 @@ impl Path {
     /// Every position; where the way is long and most of it is another path's, too, a thousand, spread evenly.
     fn stride(&self, positions: usize) -> usize {
         match self {
-            Path::Worker(path) if path.lane == workers::Lane::Cold || path.workers > 1 || path.mode != Mode::Park => positions / 1000 + 1,
+            Path::Worker(path)
+                if path.lane == workers::Lane::Cold || path.workers > 1 || path.mode != Mode::Park =>
+            {
+                positions / 1000 + 1
+            }
             Path::Client(path) if path.mode != Mode::Park => positions / 500 + 1,
             _ => 1,
         }

@@ -321,7 +321,8 @@ pub fn in_futex(pid: u32, tid: u32) -> bool {
 fn app_thread(pid: u32) -> Option<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let is_app = |tid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).is_ok_and(|name| name.starts_with("stk-app-"))
+        fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"))
+            .is_ok_and(|name| name.starts_with("stk-app-"))
     };
     tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).find(is_app)
 }

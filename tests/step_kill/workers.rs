@@ -1,11 +1,11 @@
 //! A worker is killed after every instruction between the wake-up for a call and the next sleep: find, claim, the
 //! look at the client's own record, begin record, decode, app, result, DONE, bell, end of the begin record, park.
 
+use crate::Ways;
 use crate::app::{APP, answer};
 use crate::report::Tally;
 use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, has_begun, in_futex, results_of, state, until, word};
 use crate::trace::{Alarm, Arrival, Tracee};
-use crate::Ways;
 use std::time::{Duration, Instant};
 use stokehold::Mode;
 use stokehold::internals::ring::{State, Word};
@@ -55,17 +55,32 @@ pub const PATHS: &[Path] = &[
     Path { name: "worker-waiting", client: Client::Waiting, workers: 1, mode: Mode::Park, lane: Lane::Hot },
     Path { name: "worker-ring", client: Client::Idle, workers: 1, mode: Mode::Park, lane: Lane::Warm },
     Path { name: "worker-walking", client: Client::Two, workers: 1, mode: Mode::Park, lane: Lane::Hot },
-    Path { name: "worker-cancelled", client: Client::Cancelled, workers: 1, mode: Mode::Park, lane: Lane::Hot },
+    Path {
+        name: "worker-cancelled",
+        client: Client::Cancelled,
+        workers: 1,
+        mode: Mode::Park,
+        lane: Lane::Hot,
+    },
     Path { name: "worker-given-up", client: Client::GaveUp, workers: 1, mode: Mode::Park, lane: Lane::Hot },
     Path { name: "worker-expired", client: Client::Expired, workers: 1, mode: Mode::Park, lane: Lane::Hot },
     Path { name: "worker-of-two", client: Client::Idle, workers: 2, mode: Mode::Park, lane: Lane::Hot },
     Path { name: "worker-spinning", client: Client::Idle, workers: 1, mode: Mode::Spin, lane: Lane::Hot },
-    Path { name: "worker-adaptive", client: Client::Waiting, workers: 1, mode: Mode::Adaptive, lane: Lane::Hot },
+    Path {
+        name: "worker-adaptive",
+        client: Client::Waiting,
+        workers: 1,
+        mode: Mode::Adaptive,
+        lane: Lane::Hot,
+    },
     Path { name: "worker-cold", client: Client::Idle, workers: 1, mode: Mode::Park, lane: Lane::Cold },
 ];
 
 /// How many instructions after its result a worker is followed that does not park, or not soon.
 const FOLLOWED: u64 = 600;
+
+/// How long a spinning worker may be on its way to the position.
+const LOST: Duration = Duration::from_secs(5);
 
 /// A spinning one never does. Walking through a cold path takes so long that a worker is due for its sweep of
 /// mappings afterwards, which no other round has.
@@ -133,10 +148,13 @@ pub fn round(
     let mut arrival = Arrival::There;
     let alarm = Alarm::set();
     // Parked again: it is killed where it sleeps, and that was the last position.
-    let asleep = || in_futex(target.pid, target.tid);
+    // One that spins and has missed the place would spin for ever.
+    let begin = Instant::now();
+    let asleep = || in_futex(target.pid, target.tid) || path.mode == Mode::Spin && begin.elapsed() > LOST;
     if let Client::Cancelled | Client::GaveUp = path.client {
         let early = path.client == Client::Cancelled;
-        let mut now = || if early { state(control) == Some(State::Running) } else { scene.journal.runs(id) == 1 };
+        let mut now =
+            || if early { state(control) == Some(State::Running) } else { scene.journal.runs(id) == 1 };
         arrival = match at {
             None => tracee.walk(&mut ways.prelude, &asleep, &mut now),
             Some(_) => tracee.go(&ways.prelude, ways.prelude.len(), ways.plain, &asleep),
@@ -213,7 +231,9 @@ impl Fate {
             return Ok(());
         }
         let Fate { seen, begun, ran, .. } = self;
-        Err(format!("the word was {seen:?}, begun: {begun}, the app had run {ran} times; then {outcome:?}, {runs} runs"))
+        Err(format!(
+            "the word was {seen:?}, begun: {begun}, the app had run {ran} times; then {outcome:?}, {runs} runs"
+        ))
     }
 
     fn allows(&self, path: &Path, outcome: Outcome, runs: u32, life: u16) -> bool {
