@@ -173,11 +173,7 @@ impl Path {
     /// Every position; where the way is long and most of it is another path's, too, a thousand, spread evenly.
     fn stride(&self, positions: usize) -> usize {
         match self {
-            Path::Worker(path)
-                if path.lane == workers::Lane::Cold || path.workers > 1 || path.mode != Mode::Park =>
-            {
-                positions / 1000 + 1
-            }
+            Path::Worker(path) if path.is_long() => positions / 1000 + 1,
             Path::Client(path) if path.mode != Mode::Park => positions / 500 + 1,
             _ => 1,
         }
@@ -232,11 +228,12 @@ fn may_trace() -> Result<(), String> {
         Fork::Parent(child) => {
             let pid = child.as_raw() as u32;
             let traced = trace::Tracee::seize(pid, pid);
-            let result = match traced {
-                Ok(mut tracee) => match tracee.step() {
-                    trace::Step::Gone => Err("a child cannot be stepped".into()),
-                    _ => Ok(tracee.kill()),
-                },
+            match traced {
+                Ok(mut tracee) if tracee.step() != trace::Step::Gone => {
+                    tracee.kill();
+                    Ok(())
+                }
+                Ok(_) => Err("a child cannot be stepped".into()),
                 Err(error) => {
                     let _ = nix::sys::signal::kill(
                         nix::unistd::Pid::from_raw(child.as_raw()),
@@ -244,8 +241,7 @@ fn may_trace() -> Result<(), String> {
                     );
                     Err(error.to_string())
                 }
-            };
-            result
+            }
         }
     }
 }

@@ -76,6 +76,13 @@ pub const PATHS: &[Path] = &[
     Path { name: "worker-cold", client: Client::Idle, workers: 1, mode: Mode::Park, lane: Lane::Cold },
 ];
 
+impl Path {
+    /// Whether it is long, or goes slowly, and most of it is another path's, too.
+    pub fn is_long(&self) -> bool {
+        self.client == Client::Two || self.lane == Lane::Cold || self.workers > 1 || self.mode != Mode::Park
+    }
+}
+
 /// How many instructions after its result a worker is followed that does not park, or not soon.
 const FOLLOWED: u64 = 600;
 
