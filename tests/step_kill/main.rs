@@ -229,11 +229,11 @@ fn may_trace() -> Result<(), String> {
             let pid = child.as_raw() as u32;
             let traced = trace::Tracee::seize(pid, pid);
             match traced {
-                Ok(mut tracee) if tracee.step() != trace::Step::Gone => {
+                Ok(mut tracee) => {
+                    let stepped = tracee.step() != trace::Step::Gone;
                     tracee.kill();
-                    Ok(())
+                    if stepped { Ok(()) } else { Err("a child cannot be stepped".into()) }
                 }
-                Ok(_) => Err("a child cannot be stepped".into()),
                 Err(error) => {
                     let _ = nix::sys::signal::kill(
                         nix::unistd::Pid::from_raw(child.as_raw()),
