@@ -28,8 +28,7 @@ impl Baseline {
     }
 
     pub fn count(arbiter: u32) -> Open {
-        let unnumbered =
-            |to: String| to.split(|c: char| c == '[' || c == ' ').next().unwrap_or("").to_owned();
+        let unnumbered = |to: String| to.split(['[', ' ']).next().unwrap_or("").to_owned();
         let mut kinds: Vec<_> = proc::descriptors(arbiter).into_values().map(unnumbered).collect();
         kinds.sort();
         (kinds, proc::mappings(arbiter).len())
