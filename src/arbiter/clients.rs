@@ -90,6 +90,11 @@ impl Arbiter<'_> {
     fn client_asks(&mut self, number: u32, mut message: Message) -> Result<Option<Message>> {
         let id = message.id;
         match message.kind {
+            Kind::Hello | Kind::Register if message.fds_lost => {
+                let error =
+                    Error::os("recvmsg", libc::EMFILE).context("the arbiter may not open more descriptors");
+                Ok(Some(Message::refused(&error).answering(id)))
+            }
             Kind::Hello => {
                 let layout = message.bits("layout")?;
                 if layout != layout_hash() {
@@ -111,6 +116,11 @@ impl Arbiter<'_> {
                 if self.owns(number, index) {
                     self.suspect(index, serial, "its client found it damaged");
                 }
+                let released = message.field("released").and_then(|v| v.as_list()).unwrap_or_default();
+                for old in released.iter().filter_map(|v| v.as_int()).filter(|old| *old as u64 != serial) {
+                    self.release_lane(number, old as u64);
+                }
+                self.reclaim_closing();
                 Ok(Some(self.welcome(number, id, false)))
             }
             Kind::Register => {
@@ -265,6 +275,21 @@ impl Arbiter<'_> {
     fn lane_of(&self, number: u32, serial: u64) -> Option<usize> {
         let mut lanes = self.clients.get(&number)?.lanes.iter().copied();
         lanes.find(|i| self.lanes[*i].as_ref().is_some_and(|lane| lane.serial == serial))
+    }
+
+    /// A client is through with a lane that was found damaged: nothing of its own is on it any more.
+    fn release_lane(&mut self, number: u32, serial: u64) {
+        let Some(index) = self.lane_of(number, serial) else { return };
+        if self.registry.lane(index) != LaneState::Suspect(serial) {
+            return;
+        }
+        if let Some(lane) = &mut self.lanes[index] {
+            lane.is_open = false;
+        }
+        self.registry.set_lane(index, LaneState::Closing(serial));
+        if let Some(client) = self.clients.get_mut(&number) {
+            client.lanes.retain(|lane| *lane != index);
+        }
     }
 
     fn owns(&self, number: u32, index: usize) -> bool {

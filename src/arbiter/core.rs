@@ -240,6 +240,10 @@ impl Arbiter<'_> {
 
     fn host_asks(&mut self, mut message: Message) -> Result<Option<Message>> {
         match message.kind {
+            Kind::Connect if message.fds_lost => {
+                log::error!("a client could not be accepted: the arbiter may not open more descriptors");
+                Ok(None)
+            }
             Kind::Connect => {
                 let [fd] = message.take_fds()?;
                 if let Err(error) = self.accept(fd) {

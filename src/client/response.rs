@@ -2,11 +2,12 @@
 
 use super::connection::Shared;
 use super::lane::Lane;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::limits::INLINE_LEN;
 use crate::ring::{Life, Word};
-use crate::shm::{Owner, Pinned};
+use crate::shm::{Owner, Pinned, Region};
 use crate::wire::{Decode, Kind, Outcome, Reference, Resolve, ResponseRef, Value, ValueRef, WireError};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// What a call returned. Large bytes are read where the worker put them.
@@ -76,9 +77,21 @@ impl Response {
         self.life.get()
     }
 
-    /// Whether the body can be decoded.
-    pub(super) fn check(&self) -> Result<()> {
-        self.value().map(drop)
+    /// Whether the body can be decoded. Fetches what it refers to.
+    pub(super) fn check(&self) -> std::result::Result<(), Unreadable> {
+        let taking = Taking { response: self, trouble: RefCell::new(None) };
+        let readable =
+            matches!(ResponseRef::decode(Kind::Response, self.body(), &taking), Ok(Outcome::Result(_)));
+        match taking.trouble.into_inner() {
+            Some(error) => Err(Unreadable::Here(error)),
+            None if readable => Ok(()),
+            None => Err(Unreadable::Damaged),
+        }
+    }
+
+    fn region(&self, index: u16) -> Result<Arc<Region>> {
+        let owner = Owner::Life(self.life.get());
+        self.shared.foreign.get(&self.shared.registry, index, owner, &self.shared.arbiter)
     }
 
     pub(super) fn body(&self) -> &[u8] {
@@ -95,11 +108,33 @@ impl Resolve for Response {
         if !self.shared.is_original() {
             return Err(bad); // a forked copy does not have the worker's memory
         }
-        let owner = Owner::Life(self.life.get());
-        let region =
-            self.shared.foreign.get(&self.shared.registry, reference.region, owner, &self.shared.arbiter);
-        let region = region.map_err(|_| bad)?;
+        let region = self.region(reference.region).map_err(|_| bad)?;
         self.pinned.keep(region).lend(reference.offset, reference.len).ok_or(bad)
+    }
+}
+
+/// Why a result cannot be read.
+pub(super) enum Unreadable {
+    /// It makes no sense.
+    Damaged,
+    /// This process has no room for it, or nobody is left who could hand it out.
+    Here(Error),
+}
+
+/// A response whose references are met for the first time.
+struct Taking<'r> {
+    response: &'r Response,
+    trouble: RefCell<Option<Error>>,
+}
+
+impl Resolve for Taking<'_> {
+    fn resolve(&self, reference: Reference) -> std::result::Result<&[u8], WireError> {
+        if let Err(error) = self.response.region(reference.region)
+            && error.code() != Code::Protocol
+        {
+            *self.trouble.borrow_mut() = Some(error);
+        }
+        self.response.resolve(reference)
     }
 }
 

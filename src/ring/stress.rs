@@ -6,7 +6,7 @@ use crate::primitive::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
-const ROUNDS: u32 = if cfg!(miri) { 4 } else { 5_000 };
+const ROUNDS: u32 = if cfg!(miri) { 20 } else { 5_000 };
 const CALLS: usize = 4;
 const WORKERS: usize = 2;
 

@@ -19,6 +19,13 @@ impl Lease {
         Lease { placed: Some(placed), worker }
     }
 
+    /// Shortens it to its first `len` bytes; nothing if it is not longer. For results whose size is known last.
+    pub fn truncate(&mut self, len: usize) {
+        if let Some(placed) = &mut self.placed {
+            placed.block.len = placed.block.len.min(len as u64);
+        }
+    }
+
     /// Gives the block away: it is written no more.
     pub(super) fn into_placed(mut self) -> Option<Placed> {
         self.placed.take()

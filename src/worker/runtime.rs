@@ -4,7 +4,7 @@ use super::app::AnyApp;
 use super::held::Records;
 use super::lanes::{Lane, Lanes};
 use crate::conn::{Link, Message};
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::limits::MAX_LANES;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
 use crate::ring::{Adaptive, CallLine, Entry, Life, Mode, Parker, Taken, Waited, wake_idle};
@@ -56,6 +56,8 @@ pub(super) struct Cursor {
 const HOT_SPINS: u32 = 64;
 /// A parked worker looks around at least this often; doorbells and the arbiter's tick do the work.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// How long a thread pauses that cannot map a lane for want of resources.
+const MAP_AGAIN: Duration = Duration::from_millis(10);
 /// Mappings of closed lanes are dropped at most this often.
 const SWEEP_EVERY_NS: u64 = 1_000_000_000;
 
@@ -222,9 +224,10 @@ impl Worker {
         None
     }
 
-    /// Takes this call, if it is queued and its lane is still open.
+    /// Takes this call, if it is queued and its lane is still open; not if anything is pending, for then an older
+    /// call may wait and the rings say which is first.
     fn take_line(&self, lane: &Arc<Lane>, call: usize) -> Option<(Arc<Lane>, Entry)> {
-        if self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
+        if self.has_work() || self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
             return None;
         }
         lane.requests.record(call).prefetch();
@@ -312,7 +315,11 @@ impl Worker {
             }
             Err(error) => {
                 log::debug!("lane {index} of client {serial} cannot be mapped: {error}");
-                self.lanes.shun(index, serial);
+                match error.code() {
+                    Code::BadRequest | Code::Protocol | Code::Incompatible => self.lanes.shun(index, serial),
+                    // A want of descriptors or memory, here or in the arbiter, may pass; its calls wait for us.
+                    _ => clock::sleep(MAP_AGAIN),
+                }
                 None
             }
         }
@@ -334,7 +341,7 @@ impl Worker {
     /// A result block.
     pub(super) fn allocate(&self, len: usize) -> Result<Placed> {
         match self.store.allocate(len, &self.fetcher) {
-            Err(error) if error.code() == crate::error::Code::Overloaded => {
+            Err(error) if error.code() == Code::Overloaded => {
                 self.reclaim_held();
                 self.store.allocate(len, &self.fetcher)
             }

@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         if std::env::var_os("STEP_KILL_LOG").is_some() {
             env_logger::init();
         }
-        apps.add::<app::Counter>().map(drop)
+        apps.add::<app::Counter>()
     });
     if let Err(error) = started {
         eprintln!("{error}");
