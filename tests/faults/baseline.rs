@@ -34,6 +34,15 @@ impl Baseline {
         (kinds, proc::mappings(arbiter).len())
     }
 
+    /// Waits until it has closed the sockets of every client that is gone. It may keep more of them than that.
+    pub fn client_forgotten(&self) {
+        let sockets = |open: &Open| open.0.iter().filter(|kind| *kind == "socket:").count();
+        some("the arbiter has noticed that the client is gone", || {
+            thread::sleep(Duration::from_millis(5));
+            (sockets(&Baseline::count(self.arbiter)) <= sockets(&self.open)).then_some(())
+        });
+    }
+
     /// Waits until it has no more and no less.
     pub fn reached(&self) {
         let end = Instant::now() + Duration::from_secs(20);

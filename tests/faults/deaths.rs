@@ -171,7 +171,8 @@ fn all_eight_workers_at_once() -> Outcome {
             match pending.wait() {
                 Ok(response) => assert_eq!(response.parse::<i64>().unwrap(), keyed(i, b"x")),
                 Err(error) => match *error.kind() {
-                    Kind::WorkerDied { started: true, .. } => assert_eq!(begun(i), 1),
+                    // Told at the death mark, where a claim counts as begun: only `false` is certain.
+                    Kind::WorkerDied { started: true, .. } => {}
                     Kind::WorkerDied { started: false, .. } => assert_eq!(begun(i), 0),
                     _ => panic!("{error}"),
                 },

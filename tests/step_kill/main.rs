@@ -57,8 +57,8 @@ struct Wanted {
     list: bool,
 }
 
-/// Positions of each path when nothing more is asked for.
-const FEW: usize = 40;
+/// Positions of each path when nothing more is asked for. Without optimisation the paths are ten times as long.
+const FEW: usize = if cfg!(debug_assertions) { 8 } else { 24 };
 
 fn main() -> ExitCode {
     // Also in the arbiter's copy, where this does not return.
@@ -173,11 +173,7 @@ impl Path {
     /// Every position; where the way is long and most of it is another path's, too, a thousand, spread evenly.
     fn stride(&self, positions: usize) -> usize {
         match self {
-            Path::Worker(path)
-                if path.lane == workers::Lane::Cold || path.workers > 1 || path.mode != Mode::Park =>
-            {
-                positions / 1000 + 1
-            }
+            Path::Worker(path) if path.is_long() => positions / 1000 + 1,
             Path::Client(path) if path.mode != Mode::Park => positions / 500 + 1,
             _ => 1,
         }
@@ -232,11 +228,12 @@ fn may_trace() -> Result<(), String> {
         Fork::Parent(child) => {
             let pid = child.as_raw() as u32;
             let traced = trace::Tracee::seize(pid, pid);
-            let result = match traced {
-                Ok(mut tracee) => match tracee.step() {
-                    trace::Step::Gone => Err("a child cannot be stepped".into()),
-                    _ => Ok(tracee.kill()),
-                },
+            match traced {
+                Ok(mut tracee) => {
+                    let stepped = tracee.step() != trace::Step::Gone;
+                    tracee.kill();
+                    if stepped { Ok(()) } else { Err("a child cannot be stepped".into()) }
+                }
                 Err(error) => {
                     let _ = nix::sys::signal::kill(
                         nix::unistd::Pid::from_raw(child.as_raw()),
@@ -244,8 +241,7 @@ fn may_trace() -> Result<(), String> {
                     );
                     Err(error.to_string())
                 }
-            };
-            result
+            }
         }
     }
 }

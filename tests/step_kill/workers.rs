@@ -76,8 +76,18 @@ pub const PATHS: &[Path] = &[
     Path { name: "worker-cold", client: Client::Idle, workers: 1, mode: Mode::Park, lane: Lane::Cold },
 ];
 
+impl Path {
+    /// Whether it is long, or goes slowly, and most of it is another path's, too.
+    pub fn is_long(&self) -> bool {
+        self.client == Client::Two || self.lane == Lane::Cold || self.workers > 1 || self.mode != Mode::Park
+    }
+}
+
 /// How many instructions after its result a worker is followed that does not park, or not soon.
 const FOLLOWED: u64 = 600;
+
+/// How long a spinning worker may be on its way to the position.
+const LOST: Duration = Duration::from_secs(5);
 
 /// A spinning one never does. Walking through a cold path takes so long that a worker is due for its sweep of
 /// mappings afterwards, which no other round has.
@@ -145,7 +155,9 @@ pub fn round(
     let mut arrival = Arrival::There;
     let alarm = Alarm::set();
     // Parked again: it is killed where it sleeps, and that was the last position.
-    let asleep = || in_futex(target.pid, target.tid);
+    // One that spins and has missed the place would spin for ever.
+    let begin = Instant::now();
+    let asleep = || in_futex(target.pid, target.tid) || path.mode == Mode::Spin && begin.elapsed() > LOST;
     if let Client::Cancelled | Client::GaveUp = path.client {
         let early = path.client == Client::Cancelled;
         let mut now =
