@@ -1,7 +1,7 @@
 //! Deadlines: the caller has its answer at its own time, the worker that does not let go is replaced.
 
 use crate::app::{all_free, begun, builder, call, fails, number, open, ready, until_begun, works};
-use crate::guard::{PoolGuard, kill};
+use crate::guard::{PoolGuard, kill, stop};
 use crate::harness::Outcome;
 use nix::sys::signal::Signal;
 use stokehold::{Cause, Kill, Kind};
@@ -83,7 +83,7 @@ fn a_stopped_worker_is_replaced() -> Outcome {
     let before = client.worker_pids();
     let running = call(&client, "gate").args((1, "gate")).deadline_ms(300).submit().unwrap();
     until_begun(1);
-    kill(before[0], Signal::SIGSTOP);
+    stop(before[0]);
     let error = fails(running.wait());
     assert!(matches!(error.kind(), Kind::Deadline { started: true }), "{error}");
     ready(&client, 1, &before);
@@ -97,7 +97,7 @@ fn a_stopped_idle_worker_leaves_calls_in_the_queue() -> Outcome {
     let pool = guard.start(builder(1));
     let client = pool.client().unwrap();
     let stopped = client.worker_pids()[0];
-    kill(stopped, Signal::SIGSTOP);
+    stop(stopped);
     let error = fails(call(&client, "note").args((1,)).deadline_ms(50).execute());
     assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
     let waiting = call(&client, "note").args((2,)).submit().unwrap();
