@@ -74,7 +74,10 @@ pub(super) fn take(
     if header.kind == Kind::Response {
         return match response.check() {
             Ok(()) => Ok(Ok(response)),
-            Err(Unreadable::Damaged) => Err("a result cannot be decoded"),
+            Err(Unreadable::Damaged) => {
+                response.leave();
+                Err("a result cannot be decoded")
+            }
             Err(Unreadable::Here(error)) => Ok(Err(unreadable(error))),
         };
     }
@@ -85,7 +88,10 @@ pub(super) fn take(
             message: said.message.to_owned(),
             traceback: said.traceback.to_owned(),
         })),
-        _ => return Err("a result is neither a response nor an error"),
+        _ => {
+            response.leave();
+            return Err("a result is neither a response nor an error");
+        }
     };
     Ok(Err(error))
 }

@@ -22,6 +22,7 @@ pub struct Response {
     life: Life,
     content: Content,
     pinned: Pinned,
+    left: bool,
 }
 
 /// The private copy of a result's TLV body.
@@ -40,7 +41,7 @@ impl Response {
         life: Life,
         content: Content,
     ) -> Response {
-        Response { shared, lane, call, word, life, content, pinned: Pinned::default() }
+        Response { shared, lane, call, word, life, content, pinned: Pinned::default(), left: false }
     }
 
     /// The result as a value that borrows from this response.
@@ -75,6 +76,11 @@ impl Response {
     /// The incarnation of the worker that ran the call.
     pub fn life(&self) -> u16 {
         self.life.get()
+    }
+
+    /// Lets go without touching the call: its lane is damaged.
+    pub(super) fn leave(mut self) {
+        self.left = true;
     }
 
     /// Whether the body can be decoded. Fetches what it refers to.
@@ -140,7 +146,7 @@ impl Resolve for Taking<'_> {
 
 impl Drop for Response {
     fn drop(&mut self) {
-        if !self.shared.is_original() {
+        if self.left || !self.shared.is_original() {
             return;
         }
         if let Err(illegal) = self.lane.release(self.call, self.word) {
