@@ -63,7 +63,7 @@ impl App for Work {
 
 fn main() -> Result<ExitCode> {
     // First of all: the pool's supervisor is this same program, run once more, and it goes no further than here.
-    stokehold::init(|apps| apps.add::<Work>().map(drop))?;
+    stokehold::init(|apps| apps.add::<Work>())?;
 
     let (files, to) = match arguments() {
         Ok(arguments) => arguments,

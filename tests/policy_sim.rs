@@ -190,6 +190,9 @@ struct Climate {
     slow_spawn: f64,
 }
 
+/// Reasons to cordon a worker that say nothing against it: the next comes at once.
+const FORGIVEN: &[Why] = &[Why::Recycled, Why::Deadline, Why::OthersDeadline];
+
 /// What was seen.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
@@ -241,7 +244,7 @@ struct World {
     /// What the registry says of each slot.
     shown: Vec<(Option<Life>, SlotState)>,
     spawns_of: Vec<u64>,
-    recycled_of: Vec<u64>,
+    forgiven_of: Vec<u64>,
     spawn_times: Vec<u64>,
     log_times: Vec<u64>,
     state: PoolState,
@@ -297,7 +300,7 @@ impl World {
             former: Vec::new(),
             shown: vec![(None, SlotState::Empty); config.workers],
             spawns_of: vec![0; config.workers],
-            recycled_of: vec![0; config.workers],
+            forgiven_of: vec![0; config.workers],
             spawn_times: Vec::new(),
             log_times: Vec::new(),
             exited: false,
@@ -465,9 +468,10 @@ impl World {
                     let Some(worker) = self.workers.get_mut(&life.get()) else { return };
                     worker.was_ready |= state == SlotState::Ready;
                     let leaving = !matches!(state, SlotState::Booting | SlotState::Ready);
-                    if leaving && !worker.leaving && matches!(event, Event::Cordon { why: Why::Recycled, .. })
-                    {
-                        self.recycled_of[slot.index()] += 1;
+                    let forgiven = worker.was_ready
+                        && matches!(event, Event::Cordon { why, .. } if FORGIVEN.contains(why));
+                    if leaving && !worker.leaving && forgiven {
+                        self.forgiven_of[slot.index()] += 1;
                     }
                     worker.leaving |= leaving;
                 }
@@ -599,7 +603,7 @@ impl World {
         let c = &self.config;
         let doublings = (c.backoff_max_ns / c.backoff_first_ns).ilog2() as u64;
         let longest = self.now / c.backoff_max_ns + 1;
-        let most = longest * (doublings + 4) + 2 * longest + self.recycled_of[slot.index()];
+        let most = longest * (doublings + 4) + 2 * longest + self.forgiven_of[slot.index()];
         let spawns = self.spawns_of[slot.index()];
         assert!(spawns <= most, "slot {slot} was started {spawns} times in {} ns, of {most}", self.now);
     }

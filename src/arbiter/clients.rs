@@ -6,7 +6,7 @@ use super::token::Source;
 use crate::conn::{Message, Received, Stream};
 use crate::error::{Bound, Error, Kind as ErrorKind, Result};
 use crate::limits::MAX_LANES;
-use crate::ring::Queue;
+use crate::ring::{Queue, State};
 use crate::shm::{Board, Control, LaneState, Owner, RegionId, RegionKind, Requests, layout_hash};
 use crate::sys::futex::Kernel;
 use crate::sys::{pidfd, socket};
@@ -20,6 +20,8 @@ pub struct Client {
     pub stream: Option<Stream>,
     /// The process at its other end; known once it said HELLO.
     pub process: Option<OwnedFd>,
+    /// It lets go of everything, and closes.
+    pub said_bye: bool,
     /// Its lanes: one, and those that were found damaged.
     pub lanes: Vec<usize>,
 }
@@ -35,6 +37,9 @@ pub struct Lane {
     pub is_open: bool,
     pub seen: Seen,
 }
+
+/// Lanes of one client at a time.
+const MAX_CLIENT_LANES: usize = 16;
 
 impl Lane {
     /// Its calls as a queue.
@@ -55,7 +60,8 @@ impl Arbiter<'_> {
         let number = self.next_client;
         self.next_client = self.next_client.wrapping_add(1);
         self.watch(fd.as_fd(), Source::Client(number))?;
-        let client = Client { stream: Some(Stream::new(fd)), process: None, lanes: Vec::new() };
+        let client =
+            Client { stream: Some(Stream::new(fd)), process: None, said_bye: false, lanes: Vec::new() };
         self.clients.insert(number, client);
         // What it wrote before we watched makes no edge.
         self.client_said(number);
@@ -70,7 +76,7 @@ impl Arbiter<'_> {
         }) {
             Ok(Received::End) => {
                 self.unwatch(stream.fd());
-                self.client_gone(number);
+                self.connection_ended(number);
             }
             Ok(_) => {
                 if let Some(client) = self.clients.get_mut(&number) {
@@ -82,19 +88,59 @@ impl Arbiter<'_> {
             Err(error) => {
                 log::warn!("client {number}: {error}; its connection is closed");
                 self.unwatch(stream.fd());
-                self.client_gone(number);
+                self.connection_ended(number);
             }
         }
+    }
+
+    /// A connection ended. Unless the client said that it lets go, its process may still read results: then its
+    /// lanes are of no more use, but nothing of them is given to others while there is a call on them.
+    fn connection_ended(&mut self, number: u32) {
+        let Some(client) = self.clients.get(&number) else { return };
+        let gone = client.process.as_ref().is_none_or(|p| pidfd::has_exited(p.as_fd()).unwrap_or(true));
+        if client.said_bye || gone {
+            return self.client_gone(number);
+        }
+        for index in client.lanes.clone() {
+            if let Some(serial) = self.lanes[index].as_ref().map(|lane| lane.serial) {
+                self.suspect(index, serial, "its client's connection ended");
+            }
+        }
+        self.forget_silent_clients();
+    }
+
+    /// Forgets the clients that live, but without a connection, once no call of theirs is left.
+    pub(super) fn forget_silent_clients(&mut self) {
+        let silent = self.clients.iter().filter(|(_, client)| client.stream.is_none());
+        let done: Vec<u32> =
+            silent.filter(|(_, c)| self.is_unused(&c.lanes)).map(|(number, _)| *number).collect();
+        for number in done {
+            self.client_gone(number);
+        }
+    }
+
+    fn is_unused(&self, lanes: &[usize]) -> bool {
+        let mut lines =
+            lanes.iter().filter_map(|i| self.lanes[*i].as_ref()).flat_map(|lane| lane.control.lines());
+        lines.all(|line| line.look().is_ok_and(|word| matches!(word.state(), State::Idle | State::Acked)))
     }
 
     fn client_asks(&mut self, number: u32, mut message: Message) -> Result<Option<Message>> {
         let id = message.id;
         match message.kind {
+            Kind::Hello | Kind::Register if message.fds_lost => {
+                let error =
+                    Error::os("recvmsg", libc::EMFILE).context("the arbiter may not open more descriptors");
+                Ok(Some(Message::refused(&error).answering(id)))
+            }
             Kind::Hello => {
                 let layout = message.bits("layout")?;
                 if layout != layout_hash() {
                     let why = format!("layout {layout:#x} where the pool has {:#x}", layout_hash());
                     return Ok(Some(refuse(id, ErrorKind::Incompatible(why.into()))));
+                }
+                if self.clients.get(&number).is_some_and(|c| c.process.is_some()) {
+                    return Err(Error::new(ErrorKind::Frame("a client said HELLO twice".into())));
                 }
                 let [process] = message.take_fds()?;
                 if pidfd::wait_exited(process.as_fd(), Some(Duration::ZERO))? {
@@ -111,6 +157,11 @@ impl Arbiter<'_> {
                 if self.owns(number, index) {
                     self.suspect(index, serial, "its client found it damaged");
                 }
+                let released = message.field("released").and_then(|v| v.as_list()).unwrap_or_default();
+                for old in released.iter().filter_map(|v| v.as_int()).filter(|old| *old as u64 != serial) {
+                    self.release_lane(number, old as u64);
+                }
+                self.reclaim_closing();
                 Ok(Some(self.welcome(number, id, false)))
             }
             Kind::Register => {
@@ -137,13 +188,24 @@ impl Arbiter<'_> {
                 }
             }
             Kind::Fetch => Ok(Some(self.answer_fetch(&message))),
-            Kind::Bye => Ok(None), // the end of the connection follows
+            Kind::Bye => {
+                // The end of the connection follows.
+                if let Some(client) = self.clients.get_mut(&number) {
+                    client.said_bye = true;
+                }
+                Ok(None)
+            }
             other => Err(Error::new(ErrorKind::Frame(format!("a client sent a message {other:?}").into()))),
         }
     }
 
     /// Gives a client a lane. It is opened when the client has registered its requests region.
     fn welcome(&mut self, number: u32, id: u64, first: bool) -> Message {
+        // One, and those that were found damaged and that it has not let go of.
+        if self.clients.get(&number).is_some_and(|c| c.lanes.len() >= MAX_CLIENT_LANES) {
+            let kind = ErrorKind::Overloaded { bound: Bound::Calls, limit: MAX_CLIENT_LANES as u64 };
+            return refuse(id, kind);
+        }
         let made = self.make_lane().and_then(|(lane, control)| {
             let welcome = Message::new(Kind::Welcome)
                 .with("lane", lane.index as i64)
@@ -265,6 +327,21 @@ impl Arbiter<'_> {
     fn lane_of(&self, number: u32, serial: u64) -> Option<usize> {
         let mut lanes = self.clients.get(&number)?.lanes.iter().copied();
         lanes.find(|i| self.lanes[*i].as_ref().is_some_and(|lane| lane.serial == serial))
+    }
+
+    /// A client is through with a lane that was found damaged: nothing of its own is on it any more.
+    fn release_lane(&mut self, number: u32, serial: u64) {
+        let Some(index) = self.lane_of(number, serial) else { return };
+        if self.registry.lane(index) != LaneState::Suspect(serial) {
+            return;
+        }
+        if let Some(lane) = &mut self.lanes[index] {
+            lane.is_open = false;
+        }
+        self.registry.set_lane(index, LaneState::Closing(serial));
+        if let Some(client) = self.clients.get_mut(&number) {
+            client.lanes.retain(|lane| *lane != index);
+        }
     }
 
     fn owns(&self, number: u32, index: usize) -> bool {

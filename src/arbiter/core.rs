@@ -14,7 +14,7 @@ use crate::sys::process;
 use crate::sys::signal::{self, Incoming};
 use crate::sys::{clock, errno_of, fd, pidfd, socket};
 use crate::wire::Kind;
-use crate::worker::Apps;
+use crate::worker::{self, Apps};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
@@ -73,8 +73,20 @@ const CONFIG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The arbiter's whole life, in the process that is to become it; it has one task. `socket` leads to the host.
 pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
+    // A panic must not unwind into the program that this is a copy of.
+    let status = worker::catch_panic(|| supervise(socket, token, apps)).unwrap_or_else(|panic| {
+        log::error!("the arbiter: {}\n{}", panic.message, panic.traceback);
+        INTERNAL_ERROR
+    });
+    process::exit_now(status)
+}
+
+/// Exit status of an arbiter that panicked.
+const INTERNAL_ERROR: i32 = 70;
+
+fn supervise(socket: OwnedFd, token: u128, apps: &Apps) -> i32 {
     let mut link = crate::conn::Link::new(socket);
-    let status = match start(&mut link, token, apps) {
+    match start(&mut link, token, apps) {
         Ok(mut arbiter) => {
             arbiter.host = Some(link.into_stream());
             match arbiter.live() {
@@ -90,8 +102,7 @@ pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
             let _ = link.send(Message::refused(&error));
             1
         }
-    };
-    process::exit_now(status)
+    }
 }
 
 fn start<'a>(link: &mut crate::conn::Link, token: u128, apps: &'a Apps) -> Result<Arbiter<'a>> {
@@ -240,6 +251,10 @@ impl Arbiter<'_> {
 
     fn host_asks(&mut self, mut message: Message) -> Result<Option<Message>> {
         match message.kind {
+            Kind::Connect if message.fds_lost => {
+                log::error!("a client could not be accepted: the arbiter may not open more descriptors");
+                Ok(None)
+            }
             Kind::Connect => {
                 let [fd] = message.take_fds()?;
                 if let Err(error) = self.accept(fd) {

@@ -30,7 +30,8 @@ impl Arbiter<'_> {
                 // Which of its calls had begun, the dead life's own records say.
                 let begun = |generation| {
                     let key = ResultKey { lane: lane.serial, call, generation };
-                    results.as_ref().is_some_and(|r| r.has_begun(key))
+                    // Without records (it died before it had any) only "may have begun" is certain.
+                    results.as_ref().is_none_or(|r| r.has_begun(key))
                 };
                 match line.repair(ring_life(life), begun) {
                     Ok(Repaired::Untouched) => {}
@@ -81,7 +82,9 @@ impl Arbiter<'_> {
                 line.look().is_ok_and(|w| w.life() == Some(ring_life(*life)) && w.state() == State::Done)
             })
         };
-        let (kept, gone): (Vec<Life>, Vec<Life>) = self.mourned.iter().partition(|life| named(life));
+        // A number that came round again belongs to the living.
+        let keep = |life: &&Life| named(life) || self.workers.contains_key(*life);
+        let (kept, gone): (Vec<Life>, Vec<Life>) = self.mourned.iter().partition(keep);
         self.mourned = kept;
         for life in gone {
             self.regions.drop_owner(&self.registry, Owner::Life(life.get()));

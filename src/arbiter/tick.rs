@@ -34,7 +34,6 @@ impl Arbiter<'_> {
         let mut stuck = false;
         let mut damaged = Vec::new();
         let mut overdue: Vec<Life> = Vec::new();
-        let mut orphaned = Vec::new();
         for lane in self.lanes.iter_mut().flatten() {
             let mut pending = false;
             for (call, line) in lane.control.lines().iter().enumerate() {
@@ -54,7 +53,9 @@ impl Arbiter<'_> {
                         stuck |= lane.seen.queued[call] == queued;
                     }
                     (State::Running | State::Abandoned, Some(life)) if !self.workers.contains_key(&life) => {
-                        orphaned.push(life);
+                        // Every word of a dead life was repaired before it was reaped: nobody's worker wrote this.
+                        let why = format!("a call is with life {life}, which does not exist");
+                        damaged.push((lane.index, lane.serial, why));
                     }
                     (State::Running, Some(life)) => {
                         // A client that lives ends its expired calls itself; one that is stopped cannot.
@@ -89,16 +90,12 @@ impl Arbiter<'_> {
         for life in overdue {
             self.decide(Event::Cordon { life, why: Why::Deadline });
         }
-        for life in orphaned {
-            // Only a claim that raced with its own death's repair could leave one behind.
-            let cause = self.registry.death(super::workers::ring_life(life)).map(|d| d.cause);
-            self.repair(life, cause.unwrap_or(crate::error::Cause::Unknown));
-        }
         if stuck {
             self.ring_everybody();
         }
         self.watch_marks();
         self.bury();
+        self.forget_silent_clients();
         self.reclaim_closing();
     }
 

@@ -54,6 +54,7 @@ impl Arbiter<'_> {
         };
         socket::set_nonblocking(control.as_fd(), true)?;
         socket::set_nonblocking(fetch.as_fd(), true)?;
+        self.registry.forget_death(ring_life(life));
         let pid = match process::fork()? {
             Fork::Child => worker::run(boot, self.apps),
             Fork::Parent(pid) => pid,

@@ -73,7 +73,11 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         if !self.may_retry(&first) {
             return Err(first);
         }
-        self.send(deadline).and_then(Flight::wait)
+        match self.send(deadline).and_then(Flight::wait) {
+            // A lease of a lane that was replaced meanwhile cannot be sent again: then the first outcome stands.
+            Err(second) if second.code() == Code::BadRequest => Err(first),
+            outcome => outcome,
+        }
     }
 
     /// Sends the call and returns a handle to its outcome. Never blocks for a worker.
@@ -116,6 +120,7 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         let (call, generation) = lane.take()?;
         // From here on the call is ours: it goes back, or a flight takes it.
         if let Err(error) = self.encode(&lane, call) {
+            lease::reset();
             lane.put_back(call, generation);
             return Err(error);
         }

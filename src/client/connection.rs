@@ -16,7 +16,7 @@ use crate::sys::{pidfd, process};
 use crate::wire::Kind;
 use arc_swap::ArcSwap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// How a client waits and is bounded.
@@ -56,8 +56,8 @@ pub(super) struct Shared {
     pub(super) mode: Mode,
     pub(super) budget: Budget,
     quota: u64,
-    /// Held by the one thread that replaces a damaged lane.
-    renewing: Mutex<()>,
+    /// Held by the one thread that replaces a damaged lane: the lanes that were, until nothing of ours is on them.
+    replaced: Mutex<Vec<(u64, Weak<Lane>)>>,
 }
 
 /// The supervising process as its client sees it.
@@ -100,7 +100,7 @@ impl Client {
             mode: options.mode,
             budget: crate::sys::cpu::wait_budget(),
             quota: options.quota,
-            renewing: Mutex::new(()),
+            replaced: Mutex::new(Vec::new()),
         };
         Ok(Client { shared: Arc::new(shared) })
     }
@@ -181,20 +181,28 @@ impl Shared {
     pub(super) fn renew(&self, damaged: &Arc<Lane>, why: &str) {
         log::warn!("lane {} of this client is damaged and is replaced: {why}", damaged.index);
         // Two that replaced it at once would get a lane each, and use the one that came last for all its calls.
-        let _turn = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(damaged, &self.lane.load()) {
             return; // another thread did
         }
+        let gone = |(_, lane): &(u64, Weak<Lane>)| lane.strong_count() == 0;
+        let released: Vec<i64> =
+            replaced.iter().filter(|l| gone(l)).map(|(serial, _)| *serial as i64).collect();
         let question = Message::new(Kind::Renew)
             .with("lane", damaged.index as i64)
-            .with("serial", damaged.serial as i64);
+            .with("serial", damaged.serial as i64)
+            .with("released", released.clone());
         let answer = self.arbiter.lock().ask(question, Kind::Welcome, Some(ANSWER_TIMEOUT));
         let renewed = answer.and_then(|mut welcome| {
             let [control] = welcome.take_fds()?;
             self.arbiter.lane(&welcome, control, self.quota)
         });
         match renewed {
-            Ok(lane) => self.lane.store(Arc::new(lane)),
+            Ok(lane) => {
+                replaced.retain(|(serial, _)| !released.contains(&(*serial as i64)));
+                replaced.push((damaged.serial, Arc::downgrade(damaged)));
+                self.lane.store(Arc::new(lane));
+            }
             Err(error) => log::error!("no fresh lane: {error}"),
         }
     }

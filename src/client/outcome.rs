@@ -3,7 +3,7 @@
 use super::Response;
 use super::connection::Shared;
 use super::lane::Lane;
-use super::response::Content;
+use super::response::{Content, Unreadable};
 use crate::error::{AppError, Bound, Code, Error, Kind as ErrorKind, Result};
 use crate::limits::{INLINE_LEN, RESULT_RECORDS};
 use crate::ring::{Life, Word};
@@ -32,18 +32,13 @@ pub(super) fn take(
     let fetched = shared.foreign.get(&shared.registry, region, owner, &shared.arbiter);
     let results = match fetched {
         Ok(region) => Results::of(&region).ok_or("a result lies in a region that holds none")?,
-        // Who could have handed the region out is gone, and nothing is damaged.
-        Err(error) if error.code() == Code::ArbiterDied => {
-            return end(&lane, call, word, ErrorKind::ArbiterDied { started: true });
-        }
         Err(error) if error.code() == Code::Protocol => {
             log::error!("a result cannot be read: {error}");
             return Err("a result lies in a region that its worker does not have");
         }
-        // This process's own trouble, such as no more descriptors.
         Err(error) => {
             lane.release(call, word).map_err(|_| "a finished call's word changed")?;
-            return Ok(Err(error.context("the call has ended and its result cannot be read")));
+            return Ok(Err(unreadable(error)));
         }
     };
     let record = results.record_at(offset).ok_or("a result lies where no record is")?;
@@ -61,8 +56,17 @@ pub(super) fn take(
             Content::Inline { len, bytes }
         }
         Some(Body::Block { region, offset, len }) => {
-            let from = shared.foreign.get(&shared.registry, region, owner, &shared.arbiter);
-            Content::Owned(copy(from, offset, len)?)
+            let from = match shared.foreign.get(&shared.registry, region, owner, &shared.arbiter) {
+                Ok(from) => from,
+                Err(error) if error.code() == Code::Protocol => {
+                    return Err("a result's body lies in a region that its worker does not have");
+                }
+                Err(error) => {
+                    lane.release(call, word).map_err(|_| "a finished call's word changed")?;
+                    return Ok(Err(unreadable(error)));
+                }
+            };
+            Content::Owned(copy(&from, offset, len)?)
         }
         None => return Err("a result's record makes no sense"),
     };
@@ -70,7 +74,11 @@ pub(super) fn take(
     if header.kind == Kind::Response {
         return match response.check() {
             Ok(()) => Ok(Ok(response)),
-            Err(_) => Err("a result cannot be decoded"),
+            Err(Unreadable::Damaged) => {
+                response.leave();
+                Err("a result cannot be decoded")
+            }
+            Err(Unreadable::Here(error)) => Ok(Err(unreadable(error))),
         };
     }
     let error = match ResponseRef::decode(header.kind, response.body(), &response) {
@@ -80,7 +88,10 @@ pub(super) fn take(
             message: said.message.to_owned(),
             traceback: said.traceback.to_owned(),
         })),
-        _ => return Err("a result is neither a response nor an error"),
+        _ => {
+            response.leave();
+            return Err("a result is neither a response nor an error");
+        }
     };
     Ok(Err(error))
 }
@@ -96,8 +107,16 @@ fn end(
     Ok(Err(kind.into()))
 }
 
-fn copy(from: Result<Arc<Region>>, offset: u64, len: usize) -> std::result::Result<Vec<u8>, &'static str> {
-    let from = from.map_err(|_| "a result's body lies in a region that its worker does not have")?;
+/// Nothing is damaged, and the result is out of reach: this process has trouble of its own, such as no descriptors
+/// left, or the arbiter that could hand the region out is gone.
+fn unreadable(error: Error) -> Error {
+    match error.code() {
+        Code::ArbiterDied => Error::new(ErrorKind::ArbiterDied { started: true }),
+        _ => error.context("the call has ended and its result cannot be read"),
+    }
+}
+
+fn copy(from: &Region, offset: u64, len: usize) -> std::result::Result<Vec<u8>, &'static str> {
     // Bounds first: an allocation of a size that lies inside a region that exists.
     if offset.checked_add(len as u64).is_none_or(|end| end > from.len() as u64) {
         return Err("a result's body is not inside its region");

@@ -5,7 +5,7 @@ use super::connection::Shared;
 use super::lane::Lane;
 use super::outcome;
 use super::waiter::{Roused, Waiter};
-use crate::error::{CancelledBy, Cause, Error, Kind, Result};
+use crate::error::{CancelledBy, Cause, Error, Kill, Kind, Result};
 use crate::ring::{CallLine, Cancel, Generation, Life, Reason, State, Word};
 use crate::shm::{Deadline, LaneState, OwnRecord, SlotState};
 use crate::sys::clock;
@@ -119,8 +119,7 @@ impl Flight {
             Ended::Expired => self.give_up(|started| Kind::Deadline { started }),
             Ended::ArbiterDied => self.give_up(|started| Kind::ArbiterDied { started }),
             Ended::WorkerDying(life) => {
-                let death = self.shared.registry.death(life);
-                let cause = death.map_or(Cause::Unknown, |death| death.cause);
+                let cause = self.cause(life);
                 self.give_up(|started| Kind::WorkerDied { cause, started })
             }
         }
@@ -189,10 +188,23 @@ impl Flight {
         }
     }
 
+    /// Why a life died, as this call's caller has to understand it.
+    fn cause(&self, life: Life) -> Cause {
+        match self.shared.registry.death(life).map(|death| death.cause) {
+            // The registry tells of the worker. A call whose own time was not up was there by accident.
+            Some(Cause::KilledByUs(Kill::Deadline))
+                if self.deadline.0.is_none_or(|deadline| clock::monotonic_ns() < deadline) =>
+            {
+                Cause::KilledByUs(Kill::OthersDeadline)
+            }
+            Some(cause) => cause,
+            None => Cause::Unknown,
+        }
+    }
+
     fn loss(&self, reason: Option<Reason>, life: Option<Life>) -> Kind {
         use crate::error::Absence;
-        let cause =
-            || life.and_then(|life| self.shared.registry.death(life)).map_or(Cause::Unknown, |d| d.cause);
+        let cause = || life.map_or(Cause::Unknown, |life| self.cause(life));
         match reason {
             Some(Reason::NotBegun) => Kind::WorkerDied { cause: cause(), started: false },
             Some(Reason::Begun) | None => Kind::WorkerDied { cause: cause(), started: true },

@@ -2,11 +2,12 @@
 
 use super::connection::Shared;
 use super::lane::Lane;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::limits::INLINE_LEN;
 use crate::ring::{Life, Word};
-use crate::shm::{Owner, Pinned};
+use crate::shm::{Owner, Pinned, Region};
 use crate::wire::{Decode, Kind, Outcome, Reference, Resolve, ResponseRef, Value, ValueRef, WireError};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// What a call returned. Large bytes are read where the worker put them.
@@ -21,6 +22,7 @@ pub struct Response {
     life: Life,
     content: Content,
     pinned: Pinned,
+    left: bool,
 }
 
 /// The private copy of a result's TLV body.
@@ -39,7 +41,7 @@ impl Response {
         life: Life,
         content: Content,
     ) -> Response {
-        Response { shared, lane, call, word, life, content, pinned: Pinned::default() }
+        Response { shared, lane, call, word, life, content, pinned: Pinned::default(), left: false }
     }
 
     /// The result as a value that borrows from this response.
@@ -76,9 +78,26 @@ impl Response {
         self.life.get()
     }
 
-    /// Whether the body can be decoded.
-    pub(super) fn check(&self) -> Result<()> {
-        self.value().map(drop)
+    /// Lets go without touching the call: its lane is damaged.
+    pub(super) fn leave(mut self) {
+        self.left = true;
+    }
+
+    /// Whether the body can be decoded. Fetches what it refers to.
+    pub(super) fn check(&self) -> std::result::Result<(), Unreadable> {
+        let taking = Taking { response: self, trouble: RefCell::new(None) };
+        let readable =
+            matches!(ResponseRef::decode(Kind::Response, self.body(), &taking), Ok(Outcome::Result(_)));
+        match taking.trouble.into_inner() {
+            Some(error) => Err(Unreadable::Here(error)),
+            None if readable => Ok(()),
+            None => Err(Unreadable::Damaged),
+        }
+    }
+
+    fn region(&self, index: u16) -> Result<Arc<Region>> {
+        let owner = Owner::Life(self.life.get());
+        self.shared.foreign.get(&self.shared.registry, index, owner, &self.shared.arbiter)
     }
 
     pub(super) fn body(&self) -> &[u8] {
@@ -95,17 +114,39 @@ impl Resolve for Response {
         if !self.shared.is_original() {
             return Err(bad); // a forked copy does not have the worker's memory
         }
-        let owner = Owner::Life(self.life.get());
-        let region =
-            self.shared.foreign.get(&self.shared.registry, reference.region, owner, &self.shared.arbiter);
-        let region = region.map_err(|_| bad)?;
+        let region = self.region(reference.region).map_err(|_| bad)?;
         self.pinned.keep(region).lend(reference.offset, reference.len).ok_or(bad)
+    }
+}
+
+/// Why a result cannot be read.
+pub(super) enum Unreadable {
+    /// It makes no sense.
+    Damaged,
+    /// This process has no room for it, or nobody is left who could hand it out.
+    Here(Error),
+}
+
+/// A response whose references are met for the first time.
+struct Taking<'r> {
+    response: &'r Response,
+    trouble: RefCell<Option<Error>>,
+}
+
+impl Resolve for Taking<'_> {
+    fn resolve(&self, reference: Reference) -> std::result::Result<&[u8], WireError> {
+        if let Err(error) = self.response.region(reference.region)
+            && error.code() != Code::Protocol
+        {
+            *self.trouble.borrow_mut() = Some(error);
+        }
+        self.response.resolve(reference)
     }
 }
 
 impl Drop for Response {
     fn drop(&mut self) {
-        if !self.shared.is_original() {
+        if self.left || !self.shared.is_original() {
             return;
         }
         if let Err(illegal) = self.lane.release(self.call, self.word) {

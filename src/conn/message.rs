@@ -14,12 +14,14 @@ pub struct Message {
     fields: Vec<(String, Value)>,
     /// Descriptors that travel with it, in the order that its kind gives.
     pub fds: Vec<OwnedFd>,
+    /// The kernel dropped them: this process may not open any more.
+    pub fds_lost: bool,
 }
 
 impl Message {
     /// An empty one.
     pub fn new(kind: Kind) -> Message {
-        Message { kind, id: 0, fields: Vec::new(), fds: Vec::new() }
+        Message { kind, id: 0, fields: Vec::new(), fds: Vec::new(), fds_lost: false }
     }
 
     /// A refusal that says why.
@@ -99,6 +101,11 @@ impl Message {
 
     /// Takes the descriptors, which must be this many.
     pub fn take_fds<const N: usize>(&mut self) -> Result<[OwnedFd; N]> {
+        if self.fds_lost {
+            return Err(Error::new(ErrorKind::Frame(
+                "descriptors that came with a message were dropped: no more can be opened here".into(),
+            )));
+        }
         let found = self.fds.len();
         std::mem::take(&mut self.fds)
             .try_into()
@@ -145,7 +152,7 @@ impl Message {
     }
 
     pub(super) fn from_parts(kind: Kind, id: u64, fields: Vec<(String, Value)>) -> Message {
-        Message { kind, id, fields, fds: Vec::new() }
+        Message { kind, id, fields, fds: Vec::new(), fds_lost: false }
     }
 
     /// How many descriptors the frame said it brings.

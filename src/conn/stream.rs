@@ -29,6 +29,8 @@ pub struct Stream {
     bytes: Vec<u8>,
     taken: usize,
     fds: VecDeque<OwnedFd>,
+    /// The descriptors of the next message that announces any were dropped by the kernel.
+    fds_lost: bool,
     out: VecDeque<Outgoing>,
     out_bytes: usize,
 }
@@ -54,6 +56,7 @@ impl Stream {
             bytes: Vec::new(),
             taken: 0,
             fds: VecDeque::new(),
+            fds_lost: false,
             out: VecDeque::new(),
             out_bytes: 0,
         }
@@ -67,18 +70,22 @@ impl Stream {
     /// Reads once.
     ///
     /// # Errors
-    /// `Frame` when descriptors were cut off (this process is at its limit) or too many came.
+    /// `Frame` when too many descriptors came.
     pub fn read(&mut self) -> Result<Received> {
         let mut buffer = [0; 16 * 1024];
         let Some(received) = socket::recv(self.fd.as_fd(), &mut buffer)? else {
             return Ok(Received::WouldBlock);
         };
-        self.fds.extend(received.fds);
-        if received.truncated || self.fds.len() > MAX_FDS_WAITING {
+        if received.truncated {
+            // This process is at its limit. The bytes are whole: the message is told, and the connection lives on. One
+            // call brings the descriptors of one message, so it is the next one that announces any.
+            self.fds_lost = true;
+        } else {
+            self.fds.extend(received.fds);
+        }
+        if self.fds.len() > MAX_FDS_WAITING {
             self.fds.clear();
-            return Err(Error::new(ErrorKind::Frame(
-                "descriptors that came with a message were dropped: no more can be opened here".into(),
-            )));
+            return Err(Error::new(ErrorKind::Frame("more descriptors came than messages announced".into())));
         }
         if received.bytes == 0 {
             return Ok(Received::End);
@@ -111,6 +118,10 @@ impl Stream {
         };
         let mut message = Message::from_parts(frame.header.kind, frame.header.id, fields);
         let announced = message.fds_announced()?;
+        if announced > 0 && std::mem::take(&mut self.fds_lost) {
+            message.fds_lost = true;
+            return Ok(Some(message));
+        }
         if announced > MAX_FRAME_FDS || announced > self.fds.len() {
             return Err(Error::new(ErrorKind::Frame(
                 format!("a message announces {announced} descriptors and {} came", self.fds.len()).into(),

@@ -31,7 +31,7 @@ static APPS: Mutex<Option<Apps>> = Mutex::new(None);
 /// #     fn call(&self, _: &str, _: Args<'_>, _: &Ctx) -> Result<Reply> { Ok(Reply::from(1)) }
 /// # }
 /// fn main() -> Result<()> {
-///     stokehold::init(|apps| apps.add::<Sums>().map(drop))?;
+///     stokehold::init(|apps| apps.add::<Sums>())?;
 ///     // … the host's own work …
 ///     Ok(())
 /// }
@@ -40,7 +40,7 @@ static APPS: Mutex<Option<Apps>> = Mutex::new(None);
 /// # Errors
 /// What the closure says; `Config` when it is called twice; in the copy `Threads` when something (a library's
 /// constructor) has started a thread already.
-pub fn init(register: impl FnOnce(&mut Apps) -> Result<()>) -> Result<()> {
+pub fn init(register: impl for<'a> FnOnce(&'a mut Apps) -> Result<&'a mut Apps>) -> Result<()> {
     let mut apps = Apps::default();
     register(&mut apps)?;
     if let Some(value) = std::env::var_os(VARIABLE)

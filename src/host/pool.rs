@@ -3,7 +3,7 @@
 use super::Builder;
 use crate::client::{Client, Options};
 use crate::conn::{Link, Message};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::sys::fork_guard::ForkGuard;
 use crate::sys::{pidfd, socket};
 use crate::wire::Kind as FrameKind;
@@ -39,7 +39,15 @@ impl Pool {
     /// # Errors
     /// `ArbiterDied`; `Overloaded` when the pool has 1,024 clients or no descriptors are left.
     pub fn client(&self) -> Result<Client> {
-        Client::connect(self.client_socket()?, self.options)
+        Client::connect(self.client_socket()?, self.options).map_err(|error| {
+            let lives = !pidfd::has_exited(self.arbiter.as_fd()).unwrap_or(true);
+            if error.code() == Code::ArbiterDied && lives {
+                let why = "the arbiter closed the connection; it may have no descriptors left";
+                Error::new(Kind::Start(why.into()))
+            } else {
+                error
+            }
+        })
     }
 
     /// The socket of a new client, to be given to another process of this uid, which joins with

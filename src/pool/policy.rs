@@ -225,7 +225,10 @@ impl Policy {
         if born && grace_ns > 0 {
             out.push(Action::Drain { life });
         }
-        if why == Why::Recycled {
+        // That a caller of a healthy worker gave up is no sign that workers are broken: however often it happens, it
+        // must not degrade the pool for everybody.
+        let wanted = matches!(why, Why::Recycled | Why::Deadline | Why::OthersDeadline);
+        if wanted && ready_at.is_some() {
             self.roster.slot_mut(slot).vacant_until = self.now;
         } else {
             self.vacate(slot, ready_at);

@@ -56,6 +56,9 @@ impl Foreign {
         }
         let region = Arc::new(fetch.fetch(entry)?);
         place.store(Some(Arc::new(Mapped { id: entry.id, region: region.clone() })));
+        // Where there is a new one there may be some that are gone: of workers that died, say. Their memory comes
+        // back only when nobody maps them any more, and a client has no other moment to look.
+        self.sweep(registry);
         Ok(region)
     }
 

@@ -45,6 +45,16 @@ impl RegionKind {
         matches!(self, RegionKind::Board | RegionKind::Control)
     }
 
+    /// Where its payload blocks begin.
+    fn first_block(self) -> usize {
+        match self {
+            RegionKind::Requests => super::REQUEST_BLOCKS,
+            RegionKind::Results => super::RESULT_BLOCKS,
+            RegionKind::Growth => super::store::FIRST_BLOCK,
+            _ => usize::MAX,
+        }
+    }
+
     fn needed_seals(self) -> Seals {
         let base = Seals::SHRINK | Seals::GROW | Seals::SEAL;
         if self.is_shared_rw() { base } else { base | Seals::FUTURE_WRITE }
@@ -230,7 +240,8 @@ impl Region {
     /// this uid that use this library, and one does not write a block after it lent it. [`copy`](Region::copy) is
     /// sound against any writer.
     pub fn lend(&self, offset: u64, len: u64) -> Option<&[u8]> {
-        let range = self.range(offset, len)?;
+        // Records, marks and headers change under a reader; blocks do not.
+        let range = self.range(offset, len).filter(|range| range.start >= self.kind.first_block())?;
         // SAFETY: in bounds (checked by `range`), mapped while `self` lives; not written while lent (premise
         // above, established where the block was published: `client` and `worker` free a block only after the
         // call word moved on).

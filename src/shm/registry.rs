@@ -304,6 +304,11 @@ impl Registry {
         Some(Death { life, cause })
     }
 
+    /// Arbiter: a life of this number begins; what was remembered of an earlier one is of no use any more.
+    pub fn forget_death(&self, life: Life) {
+        self.deaths()[life.get() as usize % MAX_DEATHS].store(0, Ordering::Release);
+    }
+
     /// Arbiter: remembers a death, before it repairs the words that name it.
     pub fn record_death(&self, death: Death) {
         let (kind, detail): (u64, i32) = match death.cause {

@@ -10,6 +10,9 @@ use crate::error::{Bound, Error, Kind, Result};
 use crate::limits::{GROWTH_MIN, MAX_MESSAGE, MAX_REGION};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Where the blocks of a growth region begin, after its header.
+pub(super) const FIRST_BLOCK: usize = 4096;
+
 /// How a region becomes known to the arbiter. Blocks until it is acknowledged.
 pub trait Register {
     /// Passes the region on and returns its identity.
@@ -79,7 +82,7 @@ impl Store {
         }
         let region = Arc::new(Region::create(RegionKind::Growth, size)?);
         let id = register.register(&region)?;
-        let arena = Arena::new(4096, size as u64);
+        let arena = Arena::new(FIRST_BLOCK as u64, size as u64);
         inner.bytes += size as u64;
         inner.parts.push(Part { id, region, arena });
         inner

@@ -71,6 +71,8 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
     process::die_with_parent(Signal::SIGKILL, boot.arbiter)?;
     process::new_group(process::pid())?;
     boot.signals.restore()?;
+    // Forked Rust code expects EPIPE, as the runtime arranges before `main`; what it runs itself gets the default back.
+    signal::ignore(Signal::SIGPIPE)?;
     fd::close_all_except(&[
         boot.control.as_fd(),
         boot.fetch.as_fd(),

@@ -1,7 +1,8 @@
 //! The result records of a worker: which are free, which are held for a client until it moves its call on.
 
 use crate::limits::{LANE_CALLS, RESULT_RECORDS};
-use crate::primitive::{AtomicU32, AtomicU64, Ordering};
+use crate::primitive::{AtomicU64, Ordering};
+use crate::ring::Generation;
 use crate::shm::Placed;
 use crossbeam::atomic::AtomicCell;
 
@@ -64,38 +65,57 @@ impl std::fmt::Debug for Records {
 ///
 /// That the same call is claimed again proves that its client is through with the last result; so no look at the
 /// word is needed on the way of a call.
+///
+/// Each is tagged with the generation it answers: who decided to free one and was held up meanwhile must not free the
+/// record of a later call, which a client may be reading.
 #[derive(Debug)]
-pub struct Held([AtomicU32; LANE_CALLS]);
+pub struct Held([AtomicU64; LANE_CALLS]);
+
+/// What is held for a call: generation and record. To be given back exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding(u64);
 
 impl Held {
     /// None.
     pub fn new() -> Held {
-        Held(std::array::from_fn(|_| AtomicU32::new(0)))
+        Held(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 
-    /// The record that was held for this call, which is no longer.
-    pub fn release(&self, call: usize) -> Option<usize> {
-        let held = &self.0[call];
-        if held.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        held.swap(0, Ordering::AcqRel).checked_sub(1).map(|n| n as usize)
+    /// What is held for this call.
+    #[inline]
+    pub fn peek(&self, call: usize) -> Option<Holding> {
+        let held = self.0[call].load(Ordering::Acquire);
+        (held != 0).then_some(Holding(held))
     }
 
-    /// This record is held for this call from now on.
-    pub fn hold(&self, call: usize, record: usize) {
-        self.0[call].store(record as u32 + 1, Ordering::Release);
+    /// The record, if exactly this is still held; it is no longer then.
+    pub fn release(&self, call: usize, holding: Holding) -> Option<usize> {
+        let taken = self.0[call].compare_exchange(holding.0, 0, Ordering::AcqRel, Ordering::Relaxed);
+        taken.ok().map(|held| (held as u32 - 1) as usize)
     }
 
-    /// Whether something is held for this call.
-    pub fn holds(&self, call: usize) -> bool {
-        self.0[call].load(Ordering::Relaxed) != 0
+    /// This record is held for this submission of the call from now on.
+    pub fn hold(&self, call: usize, generation: Generation, record: usize) -> Holding {
+        let held = (generation.0 as u64) << 32 | (record as u64 + 1);
+        self.0[call].store(held, Ordering::Release);
+        Holding(held)
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_seen_is_released() {
+        let held = Held::new();
+        let first = held.hold(3, Generation(7), 0);
+        assert_eq!(held.peek(3), Some(first));
+        let second = held.hold(3, Generation(8), 255);
+        assert_eq!(held.release(3, first), None, "a later call's record");
+        assert_eq!(held.release(3, second), Some(255));
+        assert_eq!((held.peek(3), held.release(3, second)), (None, None));
+    }
 
     #[test]
     fn records_run_out_and_come_back() {

@@ -1,5 +1,6 @@
 //! One call that this worker has claimed: read it, run it, publish its result.
 
+use super::held::Holding;
 use super::lanes::Lane;
 use super::reply::Form;
 use super::runtime::Worker;
@@ -20,9 +21,7 @@ impl Worker {
     /// dies and the arbiter moves it.
     pub(super) fn run(self: &Arc<Self>, thread: usize, lane: &Lane, entry: Entry) {
         // That it was submitted again proves that its client let go of the last result.
-        if let Some(record) = lane.held.release(entry.call) {
-            self.free_record(record);
-        }
+        self.give_back(lane, entry.call, lane.held.peek(entry.call));
         let (own, Deadline(deadline)) = lane.requests.own(entry.call);
         match own {
             OwnRecord::Queued(generation) if generation == entry.generation => {}
@@ -37,7 +36,7 @@ impl Worker {
         let now = clock::coarse_ns();
         // The precise clock only where it could make a difference.
         if deadline.is_some_and(|at| now + clock::COARSE_NS >= at && clock::monotonic_ns() >= at) {
-            return self.complete(lane, entry, Place::Expired);
+            return self.complete(lane, entry, Place::Expired, None);
         }
         let begin = self.results.begin_record(thread);
         begin.begin(Begun {
@@ -101,7 +100,7 @@ impl Worker {
     /// Publishes what the app said.
     fn publish(&self, lane: &Lane, entry: Entry, id: u64, answer: Result<Reply, Error>) {
         let Some(record) = self.take_record() else {
-            return self.complete(lane, entry, Place::NoRoom);
+            return self.complete(lane, entry, Place::NoRoom, None);
         };
         let written = match answer {
             Ok(reply) => self.write_reply(record, id, reply).or_else(|e| self.write_error(record, id, &e)),
@@ -109,27 +108,29 @@ impl Worker {
         };
         if written.is_err() {
             self.free_record(record);
-            return self.complete(lane, entry, Place::NoRoom);
+            return self.complete(lane, entry, Place::NoRoom, None);
         }
         let key = ResultKey { lane: lane.serial, call: entry.call, generation: entry.generation };
         self.results.name(record, key);
-        lane.held.hold(entry.call, record);
-        self.complete(
-            lane,
-            entry,
-            Place::Record { region: self.results_id.index, offset: Results::offset_of(record) },
-        );
+        let holding = lane.held.hold(entry.call, entry.generation, record);
+        let place = Place::Record { region: self.results_id.index, offset: Results::offset_of(record) };
+        self.complete(lane, entry, place, Some(holding));
     }
 
-    fn complete(&self, lane: &Lane, entry: Entry, place: Place) {
+    /// Takes back the record of exactly this holding, if there is one.
+    fn give_back(&self, lane: &Lane, call: usize, holding: Option<Holding>) {
+        if let Some(record) = holding.and_then(|holding| lane.held.release(call, holding)) {
+            self.free_record(record);
+        }
+    }
+
+    fn complete(&self, lane: &Lane, entry: Entry, place: Place, holding: Option<Holding>) {
         let line = &lane.control.lines()[entry.call];
         match line.complete(entry.generation, self.life, place.pack()) {
             Ok(Completed::Done) => line.bell.ring(&Kernel),
             Ok(Completed::Abandoned) => {
                 // Nobody will look at it: the caller has its answer.
-                if let Some(record) = lane.held.release(entry.call) {
-                    self.free_record(record);
-                }
+                self.give_back(lane, entry.call, holding);
                 line.bell.ring(&Kernel);
             }
             Err(illegal) => self.suspect(lane, &illegal.to_string()),

@@ -20,4 +20,5 @@ pub use args::Args;
 pub use boot::{Boot, run};
 pub use ctx::Ctx;
 pub use lease::Lease;
+pub use panics::catch as catch_panic;
 pub use reply::Reply;

@@ -4,13 +4,13 @@ use super::app::AnyApp;
 use super::held::Records;
 use super::lanes::{Lane, Lanes};
 use crate::conn::{Link, Message};
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::limits::MAX_LANES;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
 use crate::ring::{Adaptive, CallLine, Entry, Life, Mode, Parker, Taken, Waited, wake_idle};
 use crate::shm::{
-    Board, Control, Fetch, Foreign, Placed, RESULT_BLOCKS, Region, RegionEntry, RegionId, RegionKind,
-    Register, Registry, Requests, Results, Store,
+    Board, Control, Fetch, Foreign, OwnRecord, Placed, RESULT_BLOCKS, Region, RegionEntry, RegionId,
+    RegionKind, Register, Registry, Requests, Results, Store,
 };
 use crate::sys::futex::Kernel;
 use crate::sys::{awake, clock, cpu};
@@ -33,6 +33,7 @@ pub struct Worker {
     pub(super) apps: OnceLock<Vec<(String, Box<dyn AnyApp>)>>,
     /// For what app threads ask of the arbiter; the control thread has a socket of its own.
     pub(super) fetcher: Fetcher,
+    mapping: Mutex<()>,
     stopping: AtomicBool,
     swept_ns: AtomicU64,
     parkers: std::ops::Range<usize>,
@@ -56,6 +57,8 @@ pub(super) struct Cursor {
 const HOT_SPINS: u32 = 64;
 /// A parked worker looks around at least this often; doorbells and the arbiter's tick do the work.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// How long a thread pauses that cannot map a lane for want of resources.
+const MAP_AGAIN: Duration = Duration::from_millis(10);
 /// Mappings of closed lanes are dropped at most this often.
 const SWEEP_EVERY_NS: u64 = 1_000_000_000;
 
@@ -85,6 +88,7 @@ impl Worker {
             foreign: Foreign::new(),
             apps: OnceLock::new(),
             fetcher: Fetcher(Mutex::new(fetcher)),
+            mapping: Mutex::new(()),
             stopping: AtomicBool::new(false),
             swept_ns: AtomicU64::new(0),
             parkers,
@@ -140,6 +144,7 @@ impl Worker {
         if sweep != cursor.sweep {
             cursor.sweep = sweep;
             cursor.walking = true;
+            self.sweep_if_due(); // a worker that never sleeps must let go of dead clients' memory too
         }
         let pending = self.board.pending();
         let start = (cursor.lane + 1) % MAX_LANES;
@@ -181,7 +186,11 @@ impl Worker {
             None => self.map(index, serial)?,
         };
         let queue = lane.queue(&self.board);
-        let taken = if walking { queue.walk(self.life, 0) } else { queue.take(self.life) };
+        // In the ring's order first; the words are walked for what the ring does not show.
+        let mut taken = queue.take(self.life);
+        if walking && taken == Taken::Nothing {
+            taken = queue.walk(self.life, 0);
+        }
         match taken {
             Taken::Call(entry) => Some((lane, entry)),
             Taken::Nothing => {
@@ -288,6 +297,11 @@ impl Worker {
 
     /// Maps a lane that this worker meets for the first time. One that cannot be had is not looked at again.
     fn map(&self, index: usize, serial: u64) -> Option<Arc<Lane>> {
+        // One thread at a time: two mappings of one lane would hold the same calls' results.
+        let _turn = self.mapping.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = self.lanes.mapped(index, serial) {
+            return Some(first);
+        }
         let fetched = self.fetcher.lane(index, serial).and_then(|(control, requests, id)| {
             let requests = Requests::adopt(requests)?;
             self.foreign.insert(id, requests.region().clone());
@@ -302,10 +316,6 @@ impl Worker {
         match fetched {
             Ok(lane) => {
                 let lane = Arc::new(lane);
-                // Another thread may have mapped it meanwhile: keep one, and with it what it holds.
-                if let Some(first) = self.lanes.mapped(index, serial) {
-                    return Some(first);
-                }
                 if let Some(old) = self.lanes.keep(lane.clone()) {
                     self.forget(&old);
                 }
@@ -313,7 +323,11 @@ impl Worker {
             }
             Err(error) => {
                 log::debug!("lane {index} of client {serial} cannot be mapped: {error}");
-                self.lanes.shun(index, serial);
+                match error.code() {
+                    Code::BadRequest | Code::Protocol | Code::Incompatible => self.lanes.shun(index, serial),
+                    // A want of descriptors or memory, here or in the arbiter, may pass; its calls wait for us.
+                    _ => clock::sleep(MAP_AGAIN),
+                }
                 None
             }
         }
@@ -335,7 +349,7 @@ impl Worker {
     /// A result block.
     pub(super) fn allocate(&self, len: usize) -> Result<Placed> {
         match self.store.allocate(len, &self.fetcher) {
-            Err(error) if error.code() == crate::error::Code::Overloaded => {
+            Err(error) if error.code() == Code::Overloaded => {
                 self.reclaim_held();
                 self.store.allocate(len, &self.fetcher)
             }
@@ -368,14 +382,15 @@ impl Worker {
         use crate::ring::State;
         for lane in self.lanes.all() {
             for (call, line) in lane.control.lines().iter().enumerate() {
-                if !lane.held.holds(call) {
-                    continue;
-                }
+                // This first: what is held later is not what was looked at.
+                let Some(holding) = lane.held.peek(call) else { continue };
                 let ours = line.look().is_ok_and(|word| {
                     word.life() == Some(self.life)
                         && matches!(word.state(), State::Running | State::Done | State::Abandoned)
+                        // A client leaves the words of a damaged lane as they are, and says so in its record.
+                        && lane.requests.own(call).0 != OwnRecord::Cancelled(word.generation())
                 });
-                if !ours && let Some(record) = lane.held.release(call) {
+                if !ours && let Some(record) = lane.held.release(call, holding) {
                     self.free_record(record);
                 }
             }
@@ -391,6 +406,7 @@ impl Worker {
         {
             return;
         }
+        let _turn = self.mapping.lock().unwrap_or_else(PoisonError::into_inner);
         for lane in self.lanes.stale(&self.registry) {
             self.forget(&lane);
         }
@@ -400,7 +416,8 @@ impl Worker {
     /// Takes back everything that was held for a lane that is nobody's any more.
     fn forget(&self, lane: &Lane) {
         for call in 0..lane.control.lines().len() {
-            if let Some(record) = lane.held.release(call) {
+            let holding = lane.held.peek(call);
+            if let Some(record) = holding.and_then(|holding| lane.held.release(call, holding)) {
                 self.free_record(record);
             }
         }

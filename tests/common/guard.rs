@@ -139,3 +139,12 @@ const OURS: &[&str] = &["journal", "boot", "gate", "gate2", "note", "note2"];
 pub fn kill(pid: u32, signal: nix::sys::signal::Signal) {
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal);
 }
+
+/// Stops a process of a pool and waits until each of its threads has stopped: the signal is not there at once.
+pub fn stop(pid: u32) {
+    kill(pid, nix::sys::signal::Signal::SIGSTOP);
+    until("it is stopped", || {
+        let states = proc::thread_states(pid);
+        !states.is_empty() && states.iter().all(|state| *state == 'T')
+    });
+}

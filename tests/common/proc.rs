@@ -27,6 +27,15 @@ pub fn process(pid: u32) -> Option<Process> {
     Some(Process { pid, name, state, parent: number()?, group: number()?, session: number()? })
 }
 
+/// What each thread of a process is doing; none of a process that is not there.
+pub fn thread_states(pid: u32) -> Vec<char> {
+    let state = |thread: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    };
+    numbers(&format!("/proc/{pid}/task")).into_iter().filter_map(state).collect()
+}
+
 /// Every process there is.
 pub fn processes() -> Vec<Process> {
     numbers("/proc").into_iter().filter_map(process).collect()

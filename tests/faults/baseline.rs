@@ -28,11 +28,19 @@ impl Baseline {
     }
 
     pub fn count(arbiter: u32) -> Open {
-        let unnumbered =
-            |to: String| to.split(|c: char| c == '[' || c == ' ').next().unwrap_or("").to_owned();
+        let unnumbered = |to: String| to.split(['[', ' ']).next().unwrap_or("").to_owned();
         let mut kinds: Vec<_> = proc::descriptors(arbiter).into_values().map(unnumbered).collect();
         kinds.sort();
         (kinds, proc::mappings(arbiter).len())
+    }
+
+    /// Waits until it has closed the sockets of every client that is gone. It may keep more of them than that.
+    pub fn client_forgotten(&self) {
+        let sockets = |open: &Open| open.0.iter().filter(|kind| *kind == "socket:").count();
+        some("the arbiter has noticed that the client is gone", || {
+            thread::sleep(Duration::from_millis(5));
+            (sockets(&Baseline::count(self.arbiter)) <= sockets(&self.open)).then_some(())
+        });
     }
 
     /// Waits until it has no more and no less.

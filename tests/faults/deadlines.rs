@@ -1,10 +1,10 @@
 //! Deadlines: the caller has its answer at its own time, the worker that does not let go is replaced.
 
 use crate::app::{all_free, begun, builder, call, fails, number, open, ready, until_begun, works};
-use crate::guard::{PoolGuard, kill};
+use crate::guard::{PoolGuard, kill, stop};
 use crate::harness::Outcome;
 use nix::sys::signal::Signal;
-use stokehold::Kind;
+use stokehold::{Cause, Kill, Kind};
 
 crate::tests! {
     a_deadline_in_the_queue_and_the_app_never_sees_the_call,
@@ -13,6 +13,7 @@ crate::tests! {
     a_stopped_worker_is_replaced,
     a_stopped_idle_worker_leaves_calls_in_the_queue,
     the_pool_has_a_deadline_of_its_own,
+    a_call_beside_an_endless_one_dies_of_the_others_deadline,
 }
 
 fn a_deadline_in_the_queue_and_the_app_never_sees_the_call() -> Outcome {
@@ -82,7 +83,7 @@ fn a_stopped_worker_is_replaced() -> Outcome {
     let before = client.worker_pids();
     let running = call(&client, "gate").args((1, "gate")).deadline_ms(300).submit().unwrap();
     until_begun(1);
-    kill(before[0], Signal::SIGSTOP);
+    stop(before[0]);
     let error = fails(running.wait());
     assert!(matches!(error.kind(), Kind::Deadline { started: true }), "{error}");
     ready(&client, 1, &before);
@@ -96,7 +97,7 @@ fn a_stopped_idle_worker_leaves_calls_in_the_queue() -> Outcome {
     let pool = guard.start(builder(1));
     let client = pool.client().unwrap();
     let stopped = client.worker_pids()[0];
-    kill(stopped, Signal::SIGSTOP);
+    stop(stopped);
     let error = fails(call(&client, "note").args((1,)).deadline_ms(50).execute());
     assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
     let waiting = call(&client, "note").args((2,)).submit().unwrap();
@@ -116,5 +117,24 @@ fn the_pool_has_a_deadline_of_its_own() -> Outcome {
     let error = fails(call(&client, "spin").args((2,)).deadline_ms(60_000).execute());
     assert!(matches!(error.kind(), Kind::Deadline { .. }), "{error}");
     all_free(&client);
+    Ok(())
+}
+
+fn a_call_beside_an_endless_one_dies_of_the_others_deadline() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1).threads(2));
+    let client = pool.client().unwrap();
+    let before = client.worker_pids();
+    let innocent = call(&client, "gate").args((1, "gate")).deadline_ms(60_000).submit().unwrap();
+    until_begun(1);
+    let endless = call(&client, "spin").args((2,)).deadline_ms(200).submit().unwrap();
+    until_begun(2);
+    assert!(matches!(fails(endless.wait()).kind(), Kind::Deadline { started: true }));
+    let error = fails(innocent.wait());
+    let cause = Cause::KilledByUs(Kill::OthersDeadline);
+    assert!(matches!(error.kind(), Kind::WorkerDied { cause: c, started: true } if *c == cause), "{error}");
+    ready(&client, 1, &before);
+    all_free(&client);
+    works(&client);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::app::{
     Random, all_free, begun, builder, call, fails, keyed, number, pattern, ready, until_begun, works,
 };
-use crate::guard::{PoolGuard, kill, some, until};
+use crate::guard::{PoolGuard, kill, some, stop, until};
 use crate::harness::{Kid, Outcome, sleep_for_ever};
 use crate::proc;
 use nix::sys::signal::Signal;
@@ -75,10 +75,7 @@ fn killed_before_it_looks_and_the_call_is_run_by_another() -> Outcome {
     let client = pool.client().unwrap();
     for round in 0..5 {
         let before = ready(&client, 4, &[]);
-        before.iter().for_each(|pid| kill(*pid, Signal::SIGSTOP));
-        for pid in &before {
-            until("it is stopped", || proc::process(*pid).is_some_and(|p| p.state == 'T'));
-        }
+        before.iter().for_each(|pid| stop(*pid));
         let pending = call(&client, "note").args((round,)).submit().unwrap();
         before.iter().for_each(|pid| kill(*pid, Signal::SIGKILL));
         assert_eq!(number(pending.wait()), round);
@@ -171,7 +168,8 @@ fn all_eight_workers_at_once() -> Outcome {
             match pending.wait() {
                 Ok(response) => assert_eq!(response.parse::<i64>().unwrap(), keyed(i, b"x")),
                 Err(error) => match *error.kind() {
-                    Kind::WorkerDied { started: true, .. } => assert_eq!(begun(i), 1),
+                    // Told at the death mark, where a claim counts as begun: only `false` is certain.
+                    Kind::WorkerDied { started: true, .. } => {}
                     Kind::WorkerDied { started: false, .. } => assert_eq!(begun(i), 0),
                     _ => panic!("{error}"),
                 },

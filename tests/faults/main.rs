@@ -16,10 +16,12 @@ mod proc;
 
 mod baseline;
 mod clients;
+mod counterexamples;
 mod deadlines;
 mod deaths;
 mod hygiene;
 mod input;
+mod limits;
 mod outcomes;
 mod start;
 mod storm;
@@ -28,7 +30,7 @@ fn main() {
     start::without_init();
     let registered = stokehold::init(|apps| {
         env_logger::init();
-        apps.add::<app::Faults>()?.add::<app::Birth>().map(drop)
+        apps.add::<app::Faults>()?.add::<app::Birth>()
     });
     registered.unwrap();
     let all = [
@@ -39,6 +41,8 @@ fn main() {
         start::TESTS,
         hygiene::TESTS,
         input::TESTS,
+        limits::TESTS,
+        counterexamples::TESTS,
         storm::TESTS,
     ];
     harness::run(&all.concat());

@@ -22,6 +22,7 @@ crate::tests! {
     shutdown_now_ends_running_calls,
     workers_that_cannot_boot_again_degrade_the_pool_until_they_can,
     damaged_words_end_their_calls_and_the_lane_is_replaced,
+    a_lane_that_is_damaged_again_and_again_leaves_nothing,
 }
 
 fn results_small_large_and_lent() -> Outcome {
@@ -258,5 +259,26 @@ fn damaged_words_end_their_calls_and_the_lane_is_replaced() -> Outcome {
     works(&client);
     let held: Vec<_> = (0..64).map(|i| call(&client, "note").args((i,)).execute().unwrap()).collect();
     assert_eq!(held.len(), 64, "the fresh lane has all its calls");
+    Ok(())
+}
+
+/// A pool has 1,024 lanes. One that was replaced goes back once nothing of the client's is on it any more.
+fn a_lane_that_is_damaged_again_and_again_leaves_nothing() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let held = call(&client, "pattern").args((1, 1000)).execute().unwrap();
+    let base = crate::baseline::Baseline::of(&pool);
+    for _ in 0..50 {
+        assert_eq!(fails(call(&client, "scribble_control").execute()).code(), Code::Protocol);
+        works(&client);
+    }
+    let lanes = |kinds: &[String]| kinds.iter().filter(|kind| kind.contains("control")).count();
+    // The present one, the one of the result that is held, one whose end is told with the next, and a few in which a
+    // random word reads as a call that some worker has not let go of: the tick ends those.
+    until("most of the 50 lanes have gone back", || {
+        lanes(&crate::baseline::Baseline::count(base.arbiter).0) <= lanes(&base.open.0) + 2
+    });
+    assert_eq!(held.as_bytes().unwrap(), crate::app::pattern(1, 1000));
     Ok(())
 }

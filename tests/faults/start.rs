@@ -148,7 +148,7 @@ fn init_not_called() -> Outcome {
 
 fn init_called_twice() -> Outcome {
     let mut guard = PoolGuard::new();
-    let error = stokehold::init(|_| Ok(())).unwrap_err();
+    let error = stokehold::init(|apps| Ok(apps)).unwrap_err();
     says(&error, Code::Config, &["twice"]);
     let pool = guard.start(builder(1));
     works(&pool.client().unwrap());

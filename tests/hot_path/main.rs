@@ -23,7 +23,7 @@ use traced::{ARMED, Counts, Round};
 static ALLOCATOR: allocator::Counting = allocator::Counting;
 
 fn main() -> stokehold::Result<()> {
-    stokehold::init(|apps| apps.add::<app::Hot>().map(drop))?;
+    stokehold::init(|apps| apps.add::<app::Hot>())?;
     if std::env::var_os(traced::ROLE).is_some() {
         return traced::run();
     }

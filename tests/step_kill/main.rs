@@ -6,9 +6,11 @@
 //! moment of the death allows; the app ran at most once; the next call succeeds; lanes and descriptors come back.
 //! The pool and the peers live on through all rounds of a path, only the victim is replaced.
 //!
-//! `step_kill [FILTER] [--only PATH] [--at K] [--from K] [--to K] [--stride N] [--full] [--plain] [--list]`
+//! `step_kill [FILTER] [--every] [--full] [--only PATH] [--at K] [--from K] [--to K] [--stride N] [--plain] [--list]`
 //!
-//! `--full` takes every position of the long paths, too; `--plain` goes everywhere by single steps.
+//! Without more it takes a few positions of each path, spread evenly, as one test among the others. `--every` takes
+//! each position, but of the long paths a thousand: that is what CI runs (`ci/step-kill.sh`); `--full` takes each of
+//! those, too. `--plain` goes everywhere by single steps.
 
 mod app;
 mod clients;
@@ -49,10 +51,14 @@ struct Wanted {
     from: usize,
     to: Option<usize>,
     stride: Option<usize>,
+    every: bool,
     full: bool,
     plain: bool,
     list: bool,
 }
+
+/// Positions of each path when nothing more is asked for. Without optimisation the paths are ten times as long.
+const FEW: usize = if cfg!(debug_assertions) { 8 } else { 24 };
 
 fn main() -> ExitCode {
     // Also in the arbiter's copy, where this does not return.
@@ -60,7 +66,7 @@ fn main() -> ExitCode {
         if std::env::var_os("STEP_KILL_LOG").is_some() {
             env_logger::init();
         }
-        apps.add::<app::Counter>().map(drop)
+        apps.add::<app::Counter>()
     });
     if let Err(error) = started {
         eprintln!("{error}");
@@ -113,12 +119,14 @@ fn main() -> ExitCode {
 /// Every kill point of one path, in one pool.
 fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
     let (workers, mode, caller) = match path {
-        Path::Worker(path) => (path.workers, path.mode, path.client == workers::Client::Waiting),
+        Path::Worker(path) => {
+            let other = path.client == workers::Client::Waiting || path.lane == workers::Lane::Warm;
+            (path.workers, path.mode, other)
+        }
         Path::Client(path) => (1, path.mode, false),
     };
     let mut scene =
         Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
-    let stride = wanted.stride.unwrap_or_else(|| if wanted.full { 1 } else { path.stride() });
     let mut ways = Ways { plain: wanted.plain, ..Ways::default() };
     let mut round = |at: Option<usize>, tally: &mut Tally| {
         let result = match path {
@@ -131,18 +139,26 @@ fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
             Path::Client(_) => std::process::id(),
         };
         let len = ways.path.len();
-        result.map(|()| len).map_err(|why| {
+        result.map(|()| ways.path.positions()).map_err(|why| {
             let at = at.map_or("the end".to_owned(), |at| at.to_string());
             let place = trace::place(image, tally.pc);
             format!("at {at} of {len}, {place}: {why}\nagain: step_kill --only {} --at {at}", path.name())
         })
     };
-    let len = round(None, tally)?;
-    let to = wanted.to.unwrap_or(len).min(len);
-    for at in (wanted.from..=to).step_by(stride) {
-        round(Some(at), tally)?;
+    let positions = round(None, tally)?;
+    let to = wanted.to.unwrap_or(usize::MAX);
+    let chosen: Vec<usize> = positions.iter().copied().filter(|at| (wanted.from..=to).contains(at)).collect();
+    let stride = match wanted.stride {
+        Some(stride) => stride,
+        None if wanted.full => 1,
+        None if wanted.every => path.stride(chosen.len()),
+        None => chosen.len() / FEW + 1,
+    };
+    for at in chosen.iter().step_by(stride) {
+        round(Some(*at), tally)?;
     }
-    println!("{}: {len} instructions, killed after {} to {to}, every {stride}", path.name(), wanted.from);
+    tally.positions = positions.len();
+    tally.stride = stride;
     scene.quiet()
 }
 
@@ -154,11 +170,11 @@ impl Path {
         }
     }
 
-    /// Every position but where the path is long and most of it is walked by another one, too.
-    fn stride(&self) -> usize {
+    /// Every position; where the way is long and most of it is another path's, too, a thousand, spread evenly.
+    fn stride(&self, positions: usize) -> usize {
         match self {
-            Path::Worker(path) if path.cold => 7,
-            Path::Worker(path) if path.workers > 1 || path.mode != Mode::Park => 5,
+            Path::Worker(path) if path.is_long() => positions / 1000 + 1,
+            Path::Client(path) if path.mode != Mode::Park => positions / 500 + 1,
             _ => 1,
         }
     }
@@ -181,6 +197,7 @@ impl Wanted {
                 "--to" => wanted.to = Some(number()?),
                 "--stride" => wanted.stride = Some(number()?.max(1)),
                 "--plain" => wanted.plain = true,
+                "--every" => wanted.every = true,
                 "--full" => wanted.full = true,
                 "--list" => wanted.list = true,
                 "--only" => wanted.only = Some(args.next().ok_or("--only needs the name of a path")?),
@@ -211,11 +228,12 @@ fn may_trace() -> Result<(), String> {
         Fork::Parent(child) => {
             let pid = child.as_raw() as u32;
             let traced = trace::Tracee::seize(pid, pid);
-            let result = match traced {
-                Ok(mut tracee) => match tracee.step() {
-                    trace::Step::Gone => Err("a child cannot be stepped".into()),
-                    _ => Ok(tracee.kill()),
-                },
+            match traced {
+                Ok(mut tracee) => {
+                    let stepped = tracee.step() != trace::Step::Gone;
+                    tracee.kill();
+                    if stepped { Ok(()) } else { Err("a child cannot be stepped".into()) }
+                }
                 Err(error) => {
                     let _ = nix::sys::signal::kill(
                         nix::unistd::Pid::from_raw(child.as_raw()),
@@ -223,8 +241,7 @@ fn may_trace() -> Result<(), String> {
                     );
                     Err(error.to_string())
                 }
-            };
-            result
+            }
         }
     }
 }

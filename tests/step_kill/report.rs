@@ -11,6 +11,10 @@ use stokehold::internals::ring::State;
 pub struct Tally {
     /// Where the victim of the last round was; `None` in the kernel.
     pub pc: Option<u64>,
+    /// Positions that there are.
+    pub positions: usize,
+    /// Every how manieth of them was a kill point.
+    pub stride: usize,
     /// Rounds in which the way was another one than in the walk before, and the victim was killed at its end.
     pub missed: u64,
     /// Rounds.
@@ -30,6 +34,8 @@ impl Tally {
     pub fn new() -> Tally {
         Tally {
             pc: None,
+            positions: 0,
+            stride: 1,
             missed: 0,
             kills: 0,
             states: BTreeMap::new(),
@@ -82,7 +88,11 @@ impl fmt::Display for Tally {
             counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
         };
         let time = self.since.elapsed();
-        write!(f, "{} kill points in {:.1} s", self.kills, time.as_secs_f64())?;
+        write!(f, "{} kill points", self.kills)?;
+        if self.stride > 1 {
+            write!(f, " (every {} of {})", ordinal(self.stride), self.positions)?;
+        }
+        write!(f, " in {:.1} s", time.as_secs_f64())?;
         if self.kills > 0 {
             write!(f, " ({:.1} ms each)", time.as_secs_f64() * 1e3 / self.kills as f64)?;
         }
@@ -98,4 +108,14 @@ impl fmt::Display for Tally {
             SLOW.as_millis()
         )
     }
+}
+
+fn ordinal(n: usize) -> String {
+    let ending = match (n % 10, n % 100) {
+        (1, tens) if tens != 11 => "st",
+        (2, tens) if tens != 12 => "nd",
+        (3, tens) if tens != 13 => "rd",
+        _ => "th",
+    };
+    format!("{n}{ending}")
 }

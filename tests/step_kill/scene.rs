@@ -3,6 +3,8 @@
 
 use crate::app::{APP, Counter, Journal, answer};
 use crate::peer::Caller;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
@@ -86,6 +88,7 @@ pub struct Scene {
     pub mode: Mode,
     known: BTreeSet<u64>,
     base: usize,
+    own_base: usize,
     next: u64,
 }
 
@@ -120,6 +123,7 @@ impl Scene {
             mode,
             known,
             base: 0,
+            own_base: 0,
             next: id,
         };
         if with_caller {
@@ -129,6 +133,7 @@ impl Scene {
         let warm = scene.id();
         scene.works(warm).map_err(|why| Error::app("Scene", why))?;
         scene.base = scene.descriptors();
+        scene.own_base = own_descriptors();
         Ok(scene)
     }
 
@@ -210,7 +215,33 @@ impl Scene {
                 self.base
             ));
         }
-        self.board.pending().any().then(|| clock::sleep(Duration::from_millis(20)));
+        // A worker drops its mappings of lanes that are gone when it next falls asleep, at most once a second.
+        let most = 3 + 2 * mine;
+        let swept = until(|| {
+            let id = self.id();
+            if let Err(why) = self.works(id) {
+                return Some(Err(why));
+            }
+            let tidy = self.client.worker_pids().iter().all(|pid| mapped(*pid, "stokehold-") <= most);
+            clock::sleep(Duration::from_millis(50));
+            tidy.then_some(Ok(()))
+        });
+        swept.unwrap_or_else(|| Err(format!("a worker keeps more than {most} regions mapped")))?;
+        // The host drops those of dead workers when it meets the next one's, once a tick has buried them.
+        clock::sleep(Duration::from_millis(1100));
+        let workers = self.client.worker_pids();
+        for pid in &workers {
+            let _ = nix::sys::signal::kill(Pid::from_raw(*pid as i32), Signal::SIGKILL);
+        }
+        let id = self.id();
+        self.works(id)?;
+        let (regions, descriptors) = (mapped(std::process::id(), "stokehold-results"), own_descriptors());
+        if regions > 2 * workers.len() || descriptors > self.own_base {
+            return Err(format!(
+                "the host has results of {regions} lives mapped, and {descriptors} descriptors where it had {}",
+                self.own_base
+            ));
+        }
         Ok(())
     }
 
@@ -245,9 +276,9 @@ pub fn has_begun(results: &Results, call: usize, generation: Generation) -> bool
     begun.is_some_and(|begun| begun.call == call && begun.generation == generation)
 }
 
-/// The first call's word.
-pub fn word(control: &Control) -> Result<Word, Wrong> {
-    control.lines()[0].look().map_err(|illegal| illegal.to_string())
+/// A call's word.
+pub fn word(control: &Control, call: usize) -> Result<Word, Wrong> {
+    control.lines()[call].look().map_err(|illegal| illegal.to_string())
 }
 
 /// The first call's word, by its state alone.
@@ -271,6 +302,16 @@ pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
+/// How many mappings of regions a process has.
+fn mapped(pid: u32, name: &str) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    maps.lines().filter(|line| line.contains(name)).count()
+}
+
+fn own_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
 /// Whether a thread sleeps in `futex(2)`.
 pub fn in_futex(pid: u32, tid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
@@ -279,7 +320,11 @@ pub fn in_futex(pid: u32, tid: u32) -> bool {
 
 fn app_thread(pid: u32) -> Option<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).find(|tid| *tid != pid)
+    let is_app = |tid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"))
+            .is_ok_and(|name| name.starts_with("stk-app-"))
+    };
+    tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()).find(is_app)
 }
 
 /// The descriptors of a process that are regions of this kind: their inodes and paths.

@@ -56,6 +56,13 @@ impl Trail {
         self.pcs.len()
     }
 
+    /// How far one can go: not at all, after each instruction, to the end. The rounds of one string instruction
+    /// are one instruction.
+    pub fn positions(&self) -> Vec<usize> {
+        let starts = |at: &usize| *at == 0 || self.pcs.get(*at) != self.pcs.get(at - 1);
+        (0..=self.len()).filter(starts).collect()
+    }
+
     /// An earlier position from which `at` is reached by the fewest single steps, and how often its address comes
     /// up to there, not counting the very start.
     fn anchor(&self, at: usize) -> (usize, usize) {

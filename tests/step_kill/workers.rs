@@ -8,7 +8,7 @@ use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, has_begun, in_futex, resu
 use crate::trace::{Alarm, Arrival, Tracee};
 use std::time::{Duration, Instant};
 use stokehold::Mode;
-use stokehold::internals::ring::State;
+use stokehold::internals::ring::{State, Word};
 use stokehold::internals::sys::clock;
 
 /// What the client is doing meanwhile, and with it which way the worker goes.
@@ -16,6 +16,8 @@ use stokehold::internals::sys::clock;
 pub enum Client {
     /// It has submitted and does something else.
     Idle,
+    /// It has submitted two; then another client left, so the worker walks the words for the second one.
+    Two,
     /// It sleeps in `execute`, in another process.
     Waiting,
     /// It gave the call up as soon as the worker had claimed it.
@@ -26,6 +28,17 @@ pub enum Client {
     Expired,
 }
 
+/// Which lane the call comes by, and with it how the worker finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// The one served last: the worker watches its line.
+    Hot,
+    /// Another one that it knows: by the pending bit and the ring.
+    Warm,
+    /// One that it has never met: it is fetched and mapped on the way.
+    Cold,
+}
+
 /// One way of a worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
@@ -33,25 +46,54 @@ pub struct Path {
     pub client: Client,
     pub workers: usize,
     pub mode: Mode,
-    /// The worker has not seen this lane before: it fetches and maps it on the way.
-    pub cold: bool,
+    pub lane: Lane,
 }
 
 /// All of them.
 pub const PATHS: &[Path] = &[
-    Path { name: "worker-idle", client: Client::Idle, workers: 1, mode: Mode::Park, cold: false },
-    Path { name: "worker-waiting", client: Client::Waiting, workers: 1, mode: Mode::Park, cold: false },
-    Path { name: "worker-cancelled", client: Client::Cancelled, workers: 1, mode: Mode::Park, cold: false },
-    Path { name: "worker-given-up", client: Client::GaveUp, workers: 1, mode: Mode::Park, cold: false },
-    Path { name: "worker-expired", client: Client::Expired, workers: 1, mode: Mode::Park, cold: false },
-    Path { name: "worker-of-two", client: Client::Idle, workers: 2, mode: Mode::Park, cold: false },
-    Path { name: "worker-spinning", client: Client::Idle, workers: 1, mode: Mode::Spin, cold: false },
-    Path { name: "worker-adaptive", client: Client::Waiting, workers: 1, mode: Mode::Adaptive, cold: false },
-    Path { name: "worker-cold", client: Client::Idle, workers: 1, mode: Mode::Park, cold: true },
+    Path { name: "worker-idle", client: Client::Idle, workers: 1, mode: Mode::Park, lane: Lane::Hot },
+    Path { name: "worker-waiting", client: Client::Waiting, workers: 1, mode: Mode::Park, lane: Lane::Hot },
+    Path { name: "worker-ring", client: Client::Idle, workers: 1, mode: Mode::Park, lane: Lane::Warm },
+    Path { name: "worker-walking", client: Client::Two, workers: 1, mode: Mode::Park, lane: Lane::Hot },
+    Path {
+        name: "worker-cancelled",
+        client: Client::Cancelled,
+        workers: 1,
+        mode: Mode::Park,
+        lane: Lane::Hot,
+    },
+    Path { name: "worker-given-up", client: Client::GaveUp, workers: 1, mode: Mode::Park, lane: Lane::Hot },
+    Path { name: "worker-expired", client: Client::Expired, workers: 1, mode: Mode::Park, lane: Lane::Hot },
+    Path { name: "worker-of-two", client: Client::Idle, workers: 2, mode: Mode::Park, lane: Lane::Hot },
+    Path { name: "worker-spinning", client: Client::Idle, workers: 1, mode: Mode::Spin, lane: Lane::Hot },
+    Path {
+        name: "worker-adaptive",
+        client: Client::Waiting,
+        workers: 1,
+        mode: Mode::Adaptive,
+        lane: Lane::Hot,
+    },
+    Path { name: "worker-cold", client: Client::Idle, workers: 1, mode: Mode::Park, lane: Lane::Cold },
 ];
 
-/// How many instructions after its result a spinning worker is followed: it never parks.
-const SPINS: u64 = 600;
+impl Path {
+    /// Whether it is long, or goes slowly, and most of it is another path's, too.
+    pub fn is_long(&self) -> bool {
+        self.client == Client::Two || self.lane == Lane::Cold || self.workers > 1 || self.mode != Mode::Park
+    }
+}
+
+/// How many instructions after its result a worker is followed that does not park, or not soon.
+const FOLLOWED: u64 = 600;
+
+/// How long a spinning worker may be on its way to the position.
+const LOST: Duration = Duration::from_secs(5);
+
+/// A spinning one never does. Walking through a cold path takes so long that a worker is due for its sweep of
+/// mappings afterwards, which no other round has.
+fn follows_on(path: &Path) -> bool {
+    path.mode == Mode::Spin || path.lane == Lane::Cold
+}
 
 /// Kills the worker after `at` instructions of the path; without `at` when it is through, and notes the way.
 pub fn round(
@@ -61,26 +103,24 @@ pub fn round(
     ways: &mut Ways,
     tally: &mut Tally,
 ) -> Result<(), Wrong> {
-    if !path.cold {
-        // So that the worker has mapped the lane, and the client the worker's results.
+    if path.lane != Lane::Cold {
+        // So that the worker has mapped the lane, and the client the worker's results. The last one is hot.
         let warm = scene.id();
         scene.works(warm)?;
-        if path.client == Client::Waiting {
-            scene.caller_works()?;
-        }
+        scene.caller_works()?;
     }
     let target = scene.target(path.workers)?;
     let results = results_of(target.pid)?;
     let mut tracee = Tracee::seize(target.pid, target.tid).map_err(|e| format!("ptrace: {e}"))?;
-    let id = scene.id();
+    let (id, second) = (scene.id(), scene.id());
     // A client that the worker never met: its lane is fetched and mapped on the way.
-    let fresh = if path.cold {
+    let fresh = if path.lane == Lane::Cold {
         let client = scene.pool.client().map_err(|e| format!("one more client: {e}"))?;
         Some((client, scene.new_control()?))
     } else {
         None
     };
-    let mut pending = None;
+    let (mut pending, mut behind) = (None, None);
     if path.client == Client::Waiting {
         let caller = scene.caller.as_mut().ok_or("no caller")?;
         caller.send(id);
@@ -92,6 +132,14 @@ pub fn round(
         let client = fresh.as_ref().map_or(&scene.client, |(client, _)| client);
         let call = client.call(APP, "run").args((id as i64,)).deadline_ms(deadline_ms);
         pending = Some(call.submit().map_err(|e| format!("submit: {e}"))?);
+        if path.client == Client::Two {
+            let call = client.call(APP, "run").args((second as i64,)).deadline_ms(DEADLINE_MS);
+            behind = Some(call.submit().map_err(|e| format!("submit: {e}"))?);
+            let sweep = scene.registry.sweep();
+            drop(scene.pool.client().map_err(|e| format!("one more client: {e}"))?);
+            let swept = until(|| (scene.registry.sweep() != sweep).then_some(()));
+            swept.ok_or("nobody was rung after a client had left")?;
+        }
         if path.client == Client::Expired {
             clock::sleep(Duration::from_micros(1100));
         }
@@ -101,12 +149,15 @@ pub fn round(
         (_, Some(control)) if path.client == Client::Waiting => control,
         _ => &scene.control,
     };
-    let generation = word(control)?.generation();
+    let call = |index: usize| word(control, index);
+    let generations = [call(0)?.generation(), call(1)?.generation()];
     let mut cancelled = None;
     let mut arrival = Arrival::There;
     let alarm = Alarm::set();
     // Parked again: it is killed where it sleeps, and that was the last position.
-    let asleep = || in_futex(target.pid, target.tid);
+    // One that spins and has missed the place would spin for ever.
+    let begin = Instant::now();
+    let asleep = || in_futex(target.pid, target.tid) || path.mode == Mode::Spin && begin.elapsed() > LOST;
     if let Client::Cancelled | Client::GaveUp = path.client {
         let early = path.client == Client::Cancelled;
         let mut now =
@@ -122,12 +173,12 @@ pub fn round(
     }
     if arrival == Arrival::There {
         let mut since_done = 0;
-        let mut spun = || {
-            since_done += u64::from(path.mode == Mode::Spin && state(control) == Some(State::Done));
-            since_done == SPINS
+        let mut enough = || {
+            since_done += u64::from(follows_on(path) && state(control) == Some(State::Done));
+            since_done == FOLLOWED
         };
         arrival = match at {
-            None => tracee.walk(&mut ways.path, &asleep, &mut spun),
+            None => tracee.walk(&mut ways.path, &asleep, &mut enough),
             Some(at) => tracee.go(&ways.path, at, ways.plain, &asleep),
         };
     }
@@ -138,10 +189,13 @@ pub fn round(
         _ => {}
     }
     tally.pc = tracee.pc();
-    let seen = word(control)?;
-    let begun = has_begun(&results, 0, generation);
-    let ran = scene.journal.runs(id);
-    tally.saw(seen.state(), begun);
+    let fate = |index: usize, id: u64| {
+        let seen = call(index)?;
+        let begun = has_begun(&results, index, generations[index]);
+        Ok::<Fate, Wrong>(Fate { id, seen, begun, ran: scene.journal.runs(id) })
+    };
+    let (first, other) = (fate(0, id)?, fate(1, second)?);
+    tally.saw(first.seen.state(), first.begun);
     let killed = Instant::now();
     tracee.kill();
     let outcome = match (pending, cancelled) {
@@ -151,59 +205,72 @@ pub fn round(
     };
     tally.took(killed.elapsed());
     tally.outcome(outcome);
-    let runs = scene.journal.runs(id);
-    let fine = judge(path, seen.state(), begun, ran, runs, outcome, id, target.life);
-    if !fine {
-        return Err(format!(
-            "the word was {seen:?}, begun: {begun}, the app had run {ran} times; then {outcome:?} and {runs} runs"
-        ));
+    first.judge(path, outcome, scene.journal.runs(id), target.life)?;
+    if let Some(behind) = behind {
+        tally.saw(other.seen.state(), other.begun);
+        let outcome = Outcome::of(behind.wait());
+        tally.outcome(outcome);
+        other.judge(path, outcome, scene.journal.runs(second), target.life)?;
     }
     // The pool goes on, for this client and for the other; a worker is there again.
     let next = scene.id();
     scene.works(next)?;
     match scene.journal.runs(id) {
-        after if after == runs => Ok(()),
-        after => Err(format!("{outcome:?} after {runs} runs, and later there were {after}")),
+        0 | 1 => Ok(()),
+        runs => Err(format!("{outcome:?}, and later it had run {runs} times")),
     }
 }
 
-/// Whether this is the outcome that such a death must have.
-#[allow(clippy::too_many_arguments)] // it is a table
-fn judge(
-    path: &Path,
-    state: State,
-    begun: bool,
-    ran: u32,
-    runs: u32,
-    outcome: Outcome,
+/// A call at the moment of its worker's death.
+struct Fate {
     id: u64,
-    life: u16,
-) -> bool {
-    let answered = |by: Option<bool>| match outcome {
-        Outcome::Ok(number, who) => number == answer(id) && by.is_none_or(|victim| (who == life) == victim),
-        _ => false,
-    };
-    let resent = path.client == Client::Waiting;
-    match (path.client, state) {
-        (Client::Cancelled, _) => outcome == Outcome::Cancelled(true) && runs == 0,
-        (Client::GaveUp, _) => outcome == Outcome::Cancelled(true) && runs == 1,
-        (Client::Expired, State::Running) => {
-            // By the caller's own look at the clock, or by the repair, whichever came first.
-            runs == 0 && matches!(outcome, Outcome::Deadline(_) | Outcome::Died(false) | Outcome::Died(true))
+    seen: Word,
+    /// Whether the worker's begin record named it.
+    begun: bool,
+    /// How often the app had run.
+    ran: u32,
+}
+
+impl Fate {
+    /// Whether this is the outcome that such a death must have, and the app ran as often as that says.
+    fn judge(&self, path: &Path, outcome: Outcome, runs: u32, life: u16) -> Result<(), Wrong> {
+        if self.allows(path, outcome, runs, life) {
+            return Ok(());
         }
-        (Client::Expired, _) => outcome == Outcome::Deadline(false) && runs == 0,
-        // Nobody had it: the replacement takes it.
-        (_, State::Queued) => ran == 0 && runs == 1 && answered(Some(false)),
-        // A published result wins over the death.
-        (_, State::Done) => ran == 1 && runs == 1 && answered(Some(true)),
-        // The caller that waited has taken its result already.
-        (Client::Waiting, State::Idle) => ran == 1 && runs == 1 && answered(Some(true)),
-        (_, State::Running) if begun => ran <= 1 && runs == ran && outcome == Outcome::Died(true),
-        (_, State::Running) if resent => {
-            // `started` before the pidfd fired: the caller could not know better, and it was not sent again.
-            ran == 0 && (runs == 1 && answered(Some(false)) || runs == 0 && outcome == Outcome::Died(true))
+        let Fate { seen, begun, ran, .. } = self;
+        Err(format!(
+            "the word was {seen:?}, begun: {begun}, the app had run {ran} times; then {outcome:?}, {runs} runs"
+        ))
+    }
+
+    fn allows(&self, path: &Path, outcome: Outcome, runs: u32, life: u16) -> bool {
+        let Fate { id, seen, begun, ran } = *self;
+        let answered = |by_victim: bool| match outcome {
+            Outcome::Ok(number, who) => number == answer(id) && (who == life) == by_victim,
+            _ => false,
+        };
+        let resent = path.client == Client::Waiting;
+        match (path.client, seen.state()) {
+            (Client::Cancelled, _) => outcome == Outcome::Cancelled(true) && runs == 0,
+            (Client::GaveUp, _) => outcome == Outcome::Cancelled(true) && runs == 1,
+            (Client::Expired, State::Running) => {
+                // By the caller's own look at the clock, or by the repair, whichever came first.
+                runs == 0 && matches!(outcome, Outcome::Deadline(_) | Outcome::Died(_))
+            }
+            (Client::Expired, _) => outcome == Outcome::Deadline(false) && runs == 0,
+            // Nobody had it: the replacement takes it.
+            (_, State::Queued) => ran == 0 && runs == 1 && answered(false),
+            // A published result wins over the death.
+            (_, State::Done) => ran == 1 && runs == 1 && answered(true),
+            // The caller that waited has taken its result already.
+            (Client::Waiting, State::Idle) => ran == 1 && runs == 1 && answered(true),
+            (_, State::Running) if begun => ran <= 1 && runs == ran && outcome == Outcome::Died(true),
+            (_, State::Running) if resent => {
+                // `started` before the pidfd fired: the caller could not know better, and it was not sent again.
+                ran == 0 && (runs == 1 && answered(false) || runs == 0 && outcome == Outcome::Died(true))
+            }
+            (_, State::Running) => ran == 0 && runs == 0 && matches!(outcome, Outcome::Died(_)),
+            _ => false,
         }
-        (_, State::Running) => ran == 0 && runs == 0 && matches!(outcome, Outcome::Died(_)),
-        _ => false,
     }
 }

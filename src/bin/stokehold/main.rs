@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     // First of all: in the re-executed copy this becomes the arbiter and does not return.
     let registered = stokehold::init(|apps| {
         env_logger::init();
-        apps.add::<Demo>().map(drop)
+        apps.add::<Demo>()
     });
     match registered.map_err(Failure::from).and_then(|()| run()) {
         Ok(code) => code,

@@ -9,7 +9,7 @@ use super::rig::Rig;
 use super::stats::Series;
 use crate::demo::Demo;
 use crate::failure::Failure;
-use stokehold::{App, Client, Error, Mode, Result};
+use stokehold::{App, Error, Mode, Result};
 
 /// The rows, in the order they are printed. `Same` is measured only when it is asked for.
 const ROWS: [(Mode, Placement); 9] = [
@@ -50,7 +50,7 @@ fn measure(options: &Options, report: &mut Report, place: &Place, wait: Mode) ->
     let mut socket = if extra { Some(Socket::new(place.partner())?) } else { None };
     let rig = Rig::start(place, wait, 1)?; // forks nothing here; after it, threads are allowed
     let mut channel = extra.then(Channel::new);
-    let mut echo = Echo::new(&rig.client);
+    let mut echo = Echo::new(&rig);
 
     let mut contenders: Vec<&mut dyn Contender> = vec![&mut echo];
     match (wait, place.placement()) {
@@ -103,14 +103,14 @@ fn measure(options: &Options, report: &mut Report, place: &Place, wait: Mode) ->
 }
 
 /// Ours: 64 bytes there and back, checked.
-struct Echo<'c> {
-    client: &'c Client,
+struct Echo<'r> {
+    rig: &'r Rig,
     bytes: [u8; 64],
 }
 
-impl<'c> Echo<'c> {
-    fn new(client: &'c Client) -> Echo<'c> {
-        Echo { client, bytes: std::array::from_fn(|i| i as u8) }
+impl<'r> Echo<'r> {
+    fn new(rig: &'r Rig) -> Echo<'r> {
+        Echo { rig, bytes: std::array::from_fn(|i| i as u8) }
     }
 }
 
@@ -119,8 +119,16 @@ impl Contender for Echo<'_> {
         "echo"
     }
 
+    fn begin(&mut self) -> Result<()> {
+        self.rig.wake()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.rig.rest()
+    }
+
     fn trip(&mut self) -> Result<()> {
-        let response = self.client.call(Demo::NAME, "echo").args((&self.bytes[..],)).execute()?;
+        let response = self.rig.client.call(Demo::NAME, "echo").args((&self.bytes[..],)).execute()?;
         if response.as_bytes()? != self.bytes {
             return Err(Error::bad_request("an echo came back changed"));
         }

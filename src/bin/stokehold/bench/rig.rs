@@ -2,7 +2,10 @@
 
 use super::place::Place;
 use crate::demo::Demo;
-use stokehold::internals::sys::cpu;
+use std::os::fd::{AsFd, OwnedFd};
+use stokehold::internals::sys::process::Pid;
+use stokehold::internals::sys::signal::Signal;
+use stokehold::internals::sys::{cpu, pidfd};
 use stokehold::{App, Builder, Client, Mode, Pool, Result};
 
 /// Pool and client. The pool is killed when this is dropped.
@@ -10,6 +13,8 @@ use stokehold::{App, Builder, Client, Mode, Pool, Result};
 pub struct Rig {
     pub client: Client,
     pub pool: Pool,
+    /// A worker that never sleeps by itself.
+    spinning: Option<OwnedFd>,
 }
 
 impl Rig {
@@ -36,12 +41,36 @@ impl Rig {
         if let Some(number) = place.host() {
             cpu::pin(&[number])?;
         }
-        Ok(Rig { client, pool })
+        let spinning = if wait == Mode::Spin { only_worker(&client)? } else { None };
+        Ok(Rig { client, pool, spinning })
+    }
+
+    /// Before the baseline's turn: a worker that spins would share a processor with the baseline's process. One
+    /// that does not goes to sleep within some 100 µs.
+    pub fn rest(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Before our turn.
+    pub fn wake(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        self.spinning.as_ref().map_or(Ok(()), |worker| pidfd::send_signal(worker.as_fd(), signal))
     }
 
     /// Ends the pool in order.
     pub fn stop(self) -> Result<()> {
         drop(self.client);
         self.pool.shutdown_now()
+    }
+}
+
+/// A handle to the worker, if there is one and not more.
+fn only_worker(client: &Client) -> Result<Option<OwnedFd>> {
+    match client.worker_pids()[..] {
+        [pid] => i32::try_from(pid).ok().and_then(Pid::from_raw).map(pidfd::open).transpose(),
+        _ => Ok(None),
     }
 }

@@ -65,8 +65,10 @@ fn saturated(options: &Options, report: &mut Report, place: &Place, wait: Mode) 
     let mut theirs = tables.each_ref().map(|_| Vec::new());
     let start = clock::monotonic_ns();
     while ours.len() < 3 || seconds_since(start) < options.seconds {
+        rig.wake()?;
         pipeline(&rig.client, WARM_UP)?;
         ours.push(pipeline(&rig.client, BLOCK)?);
+        rig.rest()?;
         for ((_, table), rates) in tables.iter_mut().zip(&mut theirs) {
             table.block(WARM_UP)?;
             rates.push(table.block(TABLE_BLOCK)?);
