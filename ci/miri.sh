@@ -26,12 +26,13 @@ miri() { # flags, log, filters
 }
 MIRIFLAGS=$flags cargo +nightly miri test --locked --lib --no-default-features --no-run
 
-# Miri uses one processor, so two run at a time. What searches all values of something is left to the ordinary tests.
+# Miri uses one processor, so two run at a time. What searches all values of
+# something, or nests to the limit in a room without unsafe code, is left to the ordinary tests.
 begin=$SECONDS
 miri "$flags" ring ring:: wire::tests::hostile \
     --skip stress --skip one_bit_flipped --skip dead_entries_never &
 ring=$!
-miri "$flags" wire wire:: --skip hostile &
+miri "$flags" wire wire:: --skip hostile --skip nesting --skip deep_values &
 wire=$!
 status=0
 wait $ring || status=1
@@ -48,7 +49,7 @@ for log in ring wire stress; do
     passed=$((passed + ${count:-0}))
 done
 # Filters that match nothing pass silently.
-if [ $status = 0 ] && [ $passed -lt 70 ]; then
+if [ $status = 0 ] && [ $passed -lt 65 ]; then
     echo "miri: only $passed tests ran"
     status=1
 fi
