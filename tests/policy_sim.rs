@@ -256,8 +256,10 @@ impl World {
     fn new(seed: u64) -> World {
         let mut dice = Dice(seed.wrapping_mul(0xd134_2543_de82_ef95));
         let backoff_first_ns = dice.scale(10 * US, 5 * MS);
+        let workers = *dice.pick(&[0, 1, 1, 1, 2, 2, 3, 4, 4, 8, 16, 64]);
         let config = Config {
-            workers: *dice.pick(&[0, 1, 1, 1, 2, 2, 3, 4, 4, 8, 16, 64]),
+            workers,
+            max_lives: *dice.pick(&[128, 128, 128, 128, 128, 2 * workers, workers + 1, workers]),
             max_restarts: *dice.pick(&[0, 1, 3, 5, 20, 100, 10_000]),
             within_ns: dice.scale(MS, SECOND),
             backoff_first_ns,
@@ -268,7 +270,7 @@ impl World {
         };
         let odds = [0.0, 0.0, 0.02, 0.1, 0.3];
         let mut climate = Climate {
-            fault_gap_ns: dice.scale(100 * US, 3 * MS),
+            fault_gap_ns: dice.scale(100 * US, 2 * MS),
             spawn_fails: *dice.pick(&odds),
             boot_exits: *dice.pick(&odds),
             boot_errors: *dice.pick(&odds),
@@ -285,7 +287,7 @@ impl World {
         let first = if dice.chance(0.5) { 65_535 - dice.below(60) as u16 } else { 1 };
         let first = Life::new(first).unwrap();
         let policy = Policy::with_first_life(config, dice.next(), 0, first).unwrap();
-        let calm_at = dice.scale(50 * MS, SECOND);
+        let calm_at = dice.scale(50 * MS, 1500 * MS);
         let mut world = World {
             state: policy.state(),
             policy,
@@ -497,7 +499,7 @@ impl World {
         );
         assert_eq!(self.policy.state(), self.state, "not what was published");
         let lives = self.policy.incarnations();
-        assert!(lives.len() <= 4 * self.config.workers, "{} lives", lives.len());
+        assert!(lives.len() <= (4 * self.config.workers).min(self.config.max_lives), "{} lives", lives.len());
         let mut serving = vec![0; self.config.workers];
         for life in lives {
             serving[life.slot().index()] += usize::from(life.is_serving());

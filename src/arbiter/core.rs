@@ -8,7 +8,7 @@ use super::token::Source;
 use super::workers::{Incarnation, ring_life};
 use crate::conn::{Message, Received, Stream};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::pool::{self, Action, Event, Life, Policy, Stop};
+use crate::pool::{self, Action, Config, Event, Life, Policy, Stop};
 use crate::shm::{Board, PoolState, Registry, SlotState};
 use crate::sys::process;
 use crate::sys::signal::{self, Incoming};
@@ -19,13 +19,15 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// Everything that the arbiter knows. One thread, no locks.
 pub struct Arbiter<'a> {
     pub(super) apps: &'a Apps,
     pub(super) settings: Settings,
+    /// Descriptors that its workers keep, too.
+    pub(super) kept: Vec<RawFd>,
     pub(super) nofile: u64,
     pub(super) registry: Registry,
     pub(super) board: Board,
@@ -73,8 +75,10 @@ const CONFIG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The arbiter's whole life, in the process that is to become it; it has one task. `socket` leads to the host.
 pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
+    // Its own come from here on; what is open already belongs to the program.
+    let kept = fd::listed().unwrap_or_default().into_iter().filter(|fd| *fd != socket.as_raw_fd()).collect();
     // A panic must not unwind into the program that this is a copy of.
-    let status = worker::catch_panic(|| supervise(socket, token, apps)).unwrap_or_else(|panic| {
+    let status = worker::catch_panic(|| supervise(socket, token, apps, kept)).unwrap_or_else(|panic| {
         log::error!("the arbiter: {}\n{}", panic.message, panic.traceback);
         INTERNAL_ERROR
     });
@@ -84,9 +88,9 @@ pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
 /// Exit status of an arbiter that panicked.
 const INTERNAL_ERROR: i32 = 70;
 
-fn supervise(socket: OwnedFd, token: u128, apps: &Apps) -> i32 {
+fn supervise(socket: OwnedFd, token: u128, apps: &Apps, kept: Vec<RawFd>) -> i32 {
     let mut link = crate::conn::Link::new(socket);
-    match start(&mut link, token, apps) {
+    match start(&mut link, token, apps, kept) {
         Ok(mut arbiter) => {
             arbiter.host = Some(link.into_stream());
             match arbiter.live() {
@@ -105,7 +109,12 @@ fn supervise(socket: OwnedFd, token: u128, apps: &Apps) -> i32 {
     }
 }
 
-fn start<'a>(link: &mut crate::conn::Link, token: u128, apps: &'a Apps) -> Result<Arbiter<'a>> {
+fn start<'a>(
+    link: &mut crate::conn::Link,
+    token: u128,
+    apps: &'a Apps,
+    kept: Vec<RawFd>,
+) -> Result<Arbiter<'a>> {
     let mut config = match link.receive(Some(CONFIG_TIMEOUT))? {
         Some(message) => message.expect(Kind::Config)?,
         None => {
@@ -140,10 +149,12 @@ fn start<'a>(link: &mut crate::conn::Link, token: u128, apps: &'a Apps) -> Resul
     let (nofile, _) = fd::raise_nofile()?;
     socket::set_nonblocking(link.fd(), true)?;
     let seed = process::getrandom_u128()? as u64;
-    let policy = Policy::new(settings.policy, seed, clock::monotonic_ns())?;
+    let config = Config { max_lives: settings.places(), ..settings.policy };
+    let policy = Policy::new(config, seed, clock::monotonic_ns())?;
     Ok(Arbiter {
         apps,
         settings,
+        kept,
         nofile,
         registry: Registry::create()?,
         board: Board::create()?,

@@ -96,6 +96,7 @@ impl Settings {
             threads: m.int("threads")?,
             policy: Config {
                 workers: m.int("workers")?,
+                max_lives: MAX_PLACES,
                 max_restarts: m.int("max_restarts")?,
                 within_ns: m.int("within_ns")?,
                 backoff_first_ns: m.int("backoff_first_ns")?,

@@ -46,6 +46,7 @@ impl Arbiter<'_> {
             fetch: fetch_child,
             registry: self.registry.fd().try_clone_to_owned()?,
             board: self.board.fd().try_clone_to_owned()?,
+            kept: self.kept.clone(),
             signals: self.settings.signals,
             nofile: self.nofile,
             apps: self.settings.apps.clone(),
@@ -62,11 +63,15 @@ impl Arbiter<'_> {
         drop(boot);
         // The child does the same; whoever comes first.
         let _ = process::new_group(pid);
-        let handle = pidfd::open(pid)?;
         let (control, fetch) = (Stream::new(control), Stream::new(fetch));
-        self.watch(handle.as_fd(), Source::Gone(life))?;
-        self.watch(control.fd(), Source::Control(life))?;
-        self.watch(fetch.fd(), Source::Fetch(life))?;
+        let watched = pidfd::open(pid).and_then(|handle| {
+            self.watch(control.fd(), Source::Control(life))?;
+            self.watch(fetch.fd(), Source::Fetch(life))?;
+            self.watch(handle.as_fd(), Source::Gone(life))?;
+            Ok(handle)
+        });
+        // One that cannot be watched is nobody's: it would run, and stay a zombie, without being noticed.
+        let handle = watched.inspect_err(|_| process::kill_and_reap(pid))?;
         self.registry.set_slot(place, Some(ring_life(life)), SlotState::Booting, pid.as_raw() as u32);
         let incarnation = Incarnation {
             pid,

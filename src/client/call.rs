@@ -233,9 +233,12 @@ const FAR_NS: u64 = 1_000 * clock::COARSE_NS;
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Client {
-    /// How many calls are free right now, of 64.
+    /// How many calls are free right now, of 64. None in a forked copy.
     #[doc(hidden)]
     pub fn free_calls(&self) -> u32 {
+        if !self.shared.is_original() {
+            return 0;
+        }
         self.shared.lane.load().free_calls()
     }
 }

@@ -40,15 +40,19 @@ impl Lease {
 impl Deref for Lease {
     type Target = [u8];
 
+    /// # Panics
+    /// In a forked copy of the process, which does not have the memory.
     fn deref(&self) -> &[u8] {
+        self.lent.check_process();
         self.lent.placed.as_ref().map_or(&[], |placed| placed.bytes())
     }
 }
 
 impl DerefMut for Lease {
     /// # Panics
-    /// If a call that carries the lease is with a worker.
+    /// If a call that carries the lease is with a worker; in a forked copy of the process.
     fn deref_mut(&mut self) -> &mut [u8] {
+        self.lent.check_process();
         let lent =
             Arc::get_mut(&mut self.lent).expect("a lease that was sent is read-only until its calls ended");
         match &mut lent.placed {
@@ -91,8 +95,22 @@ pub(super) fn collect(lane: &Arc<Lane>, call: usize) -> Result<(), WireError> {
     })
 }
 
+impl Lent {
+    fn is_here(&self) -> bool {
+        self.placed.as_ref().is_none_or(|placed| placed.region.is_here())
+    }
+
+    fn check_process(&self) {
+        assert!(self.is_here(), "a forked copy of the process does not have the memory of a lease");
+    }
+}
+
 impl Drop for Lent {
     fn drop(&mut self) {
+        // The block is the original's; in a copy its lock may be held by a thread that does not exist.
+        if !self.is_here() {
+            return;
+        }
         // Without its lane there is no arena either that the block could go back to.
         if let Some(placed) = self.placed.take()
             && let Some(lane) = self.lane.upgrade()

@@ -70,7 +70,8 @@ impl Stream {
     /// Reads once.
     ///
     /// # Errors
-    /// `Frame` when too many descriptors came.
+    /// `Frame` when too many descriptors came; `Os` when this process may open no more and it is not clear which
+    /// message lacks its descriptors. The connection is of no more use then.
     pub fn read(&mut self) -> Result<Received> {
         let mut buffer = [0; 16 * 1024];
         let Some(received) = socket::recv(self.fd.as_fd(), &mut buffer)? else {
@@ -79,6 +80,12 @@ impl Stream {
         if received.truncated {
             // This process is at its limit. The bytes are whole: the message is told, and the connection lives on. One
             // call brings the descriptors of one message, so it is the next one that announces any.
+            if self.fds_lost || !self.fds.is_empty() {
+                // A read may bring the end of one message and the beginning of the next: whose were they?
+                return Err(
+                    Error::os("recvmsg", libc::EMFILE).context("descriptors of several messages were lost")
+                );
+            }
             self.fds_lost = true;
         } else {
             self.fds.extend(received.fds);

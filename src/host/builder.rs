@@ -14,7 +14,7 @@ use crate::sys::signal::{Saved, Signal};
 use crate::sys::{errno_of, fd, pidfd, socket};
 use crate::wire::Kind as FrameKind;
 use crate::worker::App;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ pub struct Builder {
     mode: Mode,
     timeout_ms: u64,
     start_timeout_ms: u64,
+    kept: Vec<RawFd>,
 }
 
 /// Where the arbiter comes from.
@@ -54,6 +55,7 @@ impl Builder {
             mode: Mode::Adaptive,
             timeout_ms: 300_000,
             start_timeout_ms: 60_000,
+            kept: Vec::new(),
         }
     }
 
@@ -145,8 +147,19 @@ impl Builder {
 
     /// By a plain fork of this process, which must have one thread. For tools, tests and small programs: the arbiter
     /// and its workers drag this process's memory along.
+    ///
+    /// Of its descriptors they have the standard ones and those named with [`keep`](Builder::keep).
     pub fn by_fork(mut self) -> Builder {
         self.way = Way::Fork;
+        self
+    }
+
+    /// A descriptor, open until the start, that stays open in the arbiter and the workers of a pool that is started
+    /// [`by_fork`](Builder::by_fork): that of a log file, for instance. A logger whose descriptor is closed there
+    /// would write to whatever gets its number next. Elsewhere it means nothing: what the closure given to
+    /// [`init`](crate::init) opens, in the program's further copy, stays open by itself.
+    pub fn keep(mut self, fd: BorrowedFd<'_>) -> Builder {
+        self.kept.push(fd.as_raw_fd());
         self
     }
 
@@ -194,7 +207,7 @@ impl Builder {
                 let none: [&str; 0] = [];
                 settle(process::spawn(program, &none, theirs, &[(VARIABLE, &value)])?, timeout)?;
             }
-            Way::Fork => fork_arbiter(theirs, token)?,
+            Way::Fork => fork_arbiter(theirs, token, &self.kept)?,
         }
         let mut link = Link::new(ours);
         let sent = link.send(settings.to_message(token).with_fd(pidfd::of_self()?));
@@ -243,14 +256,15 @@ fn settle(mut middle: process::Child, timeout: Duration) -> Result<()> {
 const MIDDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Way 4: the middle process is a fork of this one.
-fn fork_arbiter(theirs: std::os::fd::OwnedFd, token: u128) -> Result<()> {
+fn fork_arbiter(theirs: std::os::fd::OwnedFd, token: u128, kept: &[RawFd]) -> Result<()> {
+    let keep: Vec<RawFd> = kept.iter().copied().chain([theirs.as_raw_fd()]).collect();
     let pid = match process::fork()? {
         Fork::Parent(pid) => pid,
         Fork::Child => match process::fork() {
             Ok(Fork::Child) => {
                 let ready = fd::dev_null()
                     .and_then(|null| fd::replace_stdin(null.as_fd()))
-                    .and_then(|()| fd::close_all_except(&[theirs.as_fd()]));
+                    .and_then(|()| fd::close_all_except(&keep));
                 if let Err(error) = ready {
                     log::error!("inherited descriptors stay open: {error}");
                 }

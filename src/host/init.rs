@@ -2,11 +2,12 @@
 //! arbiter.
 
 use crate::arbiter;
+use crate::conn::{Link, Message};
 use crate::error::{Error, Kind, Result};
 use crate::sys::process::{self, Fork};
 use crate::sys::{fd, socket};
-use crate::worker::Apps;
-use std::os::fd::{AsFd, OwnedFd};
+use crate::worker::{Apps, catch_panic};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Names the inherited socket and carries the token that goes with it.
@@ -41,14 +42,14 @@ static APPS: Mutex<Option<Apps>> = Mutex::new(None);
 /// What the closure says; `Config` when it is called twice; in the copy `Threads` when something (a library's
 /// constructor) has started a thread already.
 pub fn init(register: impl for<'a> FnOnce(&'a mut Apps) -> Result<&'a mut Apps>) -> Result<()> {
-    let mut apps = Apps::default();
-    register(&mut apps)?;
     if let Some(value) = std::env::var_os(VARIABLE)
         && !process::secure_exec()
         && let Some((socket, token)) = value.to_str().and_then(inherited)
     {
-        become_arbiter(socket, token, apps);
+        become_arbiter(socket, token, register);
     }
+    let mut apps = Apps::default();
+    register(&mut apps)?;
     let mut known = known_apps();
     if known.is_some() {
         return Err(Error::new(Kind::Config("stokehold::init was called twice".into())));
@@ -85,7 +86,11 @@ fn inherited(value: &str) -> Option<(OwnedFd, u128)> {
 }
 
 /// From the short-lived middle process to the arbiter, which is nobody's child but init's. Never returns.
-fn become_arbiter(socket: OwnedFd, token: u128, apps: Apps) -> ! {
+fn become_arbiter(
+    socket: OwnedFd,
+    token: u128,
+    register: impl for<'a> FnOnce(&'a mut Apps) -> Result<&'a mut Apps>,
+) -> ! {
     let alone = process::unset_env(VARIABLE)
         .and_then(|()| fd::replace_stdin(fd::dev_null()?.as_fd()))
         .and_then(|()| process::fork());
@@ -93,16 +98,22 @@ fn become_arbiter(socket: OwnedFd, token: u128, apps: Apps) -> ! {
         // The middle process: whoever waits for the program it started has it back at once.
         Ok(Fork::Parent(_)) => process::exit_now(0),
         Ok(Fork::Child) => {}
-        Err(error) => {
-            let refusal = crate::conn::Message::refused(
-                &error.context("the copy of this program that is to supervise"),
-            );
-            let _ = crate::conn::Link::new(socket).send(refusal);
-            process::exit_now(1)
-        }
+        Err(error) => refuse(socket, &error.context("the copy of this program that is to supervise")),
     }
-    if let Err(error) = fd::close_all_except(&[socket.as_fd()]) {
+    // Before the closure: what that opens, for a logger, is to stay.
+    if let Err(error) = fd::close_all_except(&[socket.as_raw_fd()]) {
         log::error!("inherited descriptors stay open: {error}");
     }
-    arbiter::run(socket, token, &apps)
+    let mut apps = Apps::default();
+    let registered = catch_panic(|| register(&mut apps).map(drop));
+    match registered.unwrap_or_else(|panic| Err(Error::new(Kind::App(panic)))) {
+        Ok(()) => arbiter::run(socket, token, &apps),
+        Err(error) => refuse(socket, &error.context("the closure given to stokehold::init, in the arbiter")),
+    }
+}
+
+/// Tells the host why there is no pool, and ends.
+fn refuse(socket: OwnedFd, error: &Error) -> ! {
+    let _ = Link::new(socket).send(Message::refused(error));
+    process::exit_now(1)
 }

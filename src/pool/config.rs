@@ -1,7 +1,7 @@
 //! What a user may set about supervision, and what is allowed.
 
 use crate::error::{Error, Kind, Result};
-use crate::limits::MAX_WORKERS;
+use crate::limits::{MAX_PLACES, MAX_WORKERS};
 
 /// How a pool is supervised. [`Config::default`] is a good start; [`Policy::new`](super::Policy::new) checks it.
 ///
@@ -12,6 +12,9 @@ use crate::limits::MAX_WORKERS;
 pub struct Config {
     /// Worker slots: 0 to [`MAX_WORKERS`].
     pub workers: usize,
+    /// Processes at a time, those on their way out among them: where the board has no place for one more, a slot
+    /// waits until one is gone.
+    pub max_lives: usize,
     /// Early deaths that the pool takes within `within_ns`; with one more, and nobody ready, it is degraded.
     /// At most 10,000.
     pub max_restarts: u32,
@@ -37,6 +40,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             workers: 1,
+            max_lives: MAX_PLACES,
             max_restarts: 5,
             within_ns: 10 * SECOND,
             backoff_first_ns: SECOND / 10,
@@ -54,6 +58,12 @@ impl Config {
         let wrong = |why: String| Err(Error::new(Kind::Config(why.into())));
         if self.workers > MAX_WORKERS {
             return wrong(format!("{} workers exceed the limit of {MAX_WORKERS}", self.workers));
+        }
+        if self.max_lives < self.workers || self.max_lives > MAX_PLACES {
+            return wrong(format!(
+                "max_lives of {} is less than the {} workers or exceeds the limit of {MAX_PLACES}",
+                self.max_lives, self.workers
+            ));
         }
         if self.max_restarts > MAX_RESTARTS {
             return wrong(format!(

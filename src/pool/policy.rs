@@ -54,7 +54,7 @@ impl Policy {
         Ok(Policy {
             config,
             state: if config.workers == 0 { PoolState::NoWorkers } else { PoolState::Starting },
-            roster: Roster::new(config.workers, first, now),
+            roster: Roster::new(&config, first, now),
             intensity: Intensity::new(&config),
             backoff: Backoff::new(&config, seed),
             spent: false,

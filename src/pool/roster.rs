@@ -4,7 +4,7 @@
 //! lives each), so everything here is a linear search.
 
 use super::incarnation::Phase;
-use super::{Incarnation, Life, SlotIndex, SlotState};
+use super::{Config, Incarnation, Life, SlotIndex, SlotState};
 use crate::limits::MAX_WORKERS;
 
 /// A place for one worker.
@@ -32,13 +32,15 @@ impl Slot {
 pub(super) struct Roster {
     slots: Vec<Slot>,
     lives: Vec<Incarnation>,
+    max_lives: usize,
     next: Life,
 }
 
 impl Roster {
-    pub(super) fn new(workers: usize, first: Life, now: u64) -> Roster {
+    pub(super) fn new(config: &Config, first: Life, now: u64) -> Roster {
         let slot = Slot { life: None, vacant_until: now, streak: 0, start_failed: false };
-        Roster { slots: vec![slot; workers], lives: Vec::new(), next: first }
+        let slots = vec![slot; config.workers];
+        Roster { slots, lives: Vec::new(), max_lives: config.max_lives, next: first }
     }
 
     /// A new life for this slot, under the next number that nobody has.
@@ -102,6 +104,9 @@ impl Roster {
 
     /// The vacant slot that has waited longest, of those that may be filled at all.
     pub(super) fn next_vacancy(&self) -> Option<(SlotIndex, u64)> {
+        if self.is_full() {
+            return None;
+        }
         let occupancies = self.occupancies();
         let mut first: Option<(usize, u64)> = None;
         for (n, slot) in self.slots.iter().enumerate() {
@@ -118,8 +123,13 @@ impl Roster {
         let occupancies = self.occupancies();
         self.slots.iter().zip(&occupancies).all(|(slot, it)| {
             let hopeless = slot.start_failed && slot.streak >= HOPELESS;
-            hopeless || !it.filled && !it.is_open()
+            hopeless || !it.filled && (!it.is_open() || self.is_full())
         })
+    }
+
+    /// Whether nobody may come before somebody is gone.
+    fn is_full(&self) -> bool {
+        self.lives.len() >= self.max_lives
     }
 
     /// Who is in each slot, in one pass over the lives.
@@ -162,7 +172,8 @@ mod tests {
     #[test]
     fn a_number_that_comes_round_skips_the_lives_that_exist() {
         let life = |n| Life::new(n).unwrap();
-        let mut roster = Roster::new(3, life(65_535), 0);
+        let config = Config { workers: 3, ..Config::default() };
+        let mut roster = Roster::new(&config, life(65_535), 0);
         let slot = SlotIndex::new;
         assert_eq!(roster.enter(slot(0), 0), life(65_535));
         assert_eq!(roster.enter(slot(1), 0), life(1));

@@ -204,6 +204,11 @@ impl Region {
         self.map.len()
     }
 
+    /// Whether this process has its memory, and is not a forked copy of the one that has.
+    pub fn is_here(&self) -> bool {
+        self.map.is_here()
+    }
+
     /// What it is for.
     pub fn kind(&self) -> RegionKind {
         self.kind

@@ -34,6 +34,8 @@ pub struct Placed {
 #[derive(Debug)]
 pub struct Store {
     inner: Mutex<Inner>,
+    /// Held by the one thread that makes a further region. The others go on with the room that there is.
+    growing: Mutex<()>,
     quota: u64,
 }
 
@@ -55,7 +57,8 @@ impl Store {
     pub fn new(id: RegionId, region: Arc<Region>, base: u64, quota: u64) -> Store {
         let bytes = region.len() as u64;
         let arena = Arena::new(base, bytes);
-        Store { inner: Mutex::new(Inner { parts: vec![Part { id, region, arena }], bytes }), quota }
+        let inner = Mutex::new(Inner { parts: vec![Part { id, region, arena }], bytes });
+        Store { inner, growing: Mutex::new(()), quota }
     }
 
     /// A block of `len` bytes; creates and registers a further region when no present one has room.
@@ -67,7 +70,12 @@ impl Store {
             return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: MAX_MESSAGE as u64 })
                 .context(format!("a block of {len} bytes")));
         }
+        if let Some(placed) = self.lock().place(len) {
+            return Ok(placed);
+        }
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut inner = self.lock();
+        // Another thread may have made room while this one waited.
         if let Some(placed) = inner.place(len) {
             return Ok(placed);
         }
@@ -80,9 +88,11 @@ impl Store {
             return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: self.quota })
                 .context(format!("a block of {len} bytes beside {} bytes in use", inner.bytes)));
         }
+        drop(inner);
         let region = Arc::new(Region::create(RegionKind::Growth, size)?);
         let id = register.register(&region)?;
         let arena = Arena::new(FIRST_BLOCK as u64, size as u64);
+        let mut inner = self.lock();
         inner.bytes += size as u64;
         inner.parts.push(Part { id, region, arena });
         inner

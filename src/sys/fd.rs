@@ -16,8 +16,8 @@ const FIRST: u32 = 3; // the one after stderr
 /// descriptors must be forgotten, not dropped: the numbers will be used again.
 ///
 /// See `close_range(2)`; where that is missing, the entries of `/proc/self/fd` are closed one by one.
-pub fn close_all_except(keep: &[BorrowedFd<'_>]) -> Result<()> {
-    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
+pub fn close_all_except(keep: &[RawFd]) -> Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     keep.sort_unstable();
     for gap in gaps(&keep) {
         // SAFETY: takes three numbers and touches no memory. That nobody uses the closed numbers again is the
@@ -90,8 +90,8 @@ fn close_listed_except(keep: &[u32]) -> Result<()> {
     Ok(())
 }
 
-/// The open descriptors, without the one that reads the list.
-fn listed() -> Result<Vec<RawFd>> {
+/// The open descriptors, without the one that reads the list. Reads `/proc/self/fd`, see `proc(5)`.
+pub fn listed() -> Result<Vec<RawFd>> {
     let mut list = Vec::new();
     for entry in fs::read_dir("/proc/self/fd").map_err(named_io("opendir"))? {
         let entry = entry.map_err(named_io("readdir"))?;

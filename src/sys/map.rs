@@ -3,10 +3,12 @@
 //! A [`Mapping`] hands out a raw pointer and a length and nothing else. Others may write to what is behind a
 //! shared one at any time, so there is no reference to it in here; who makes one says why it holds.
 
+use super::fork_guard::ForkGuard;
 use super::{last, named_io};
 use crate::error::{Error, Result};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 pub use super::words::SharedWords;
@@ -15,8 +17,11 @@ pub use super::words::SharedWords;
 ///
 /// Shared mappings are not copied into forked children (`MADV_DONTFORK`) and not written into core files
 /// (`MADV_DONTDUMP`): a grandchild of a worker cannot write what it never had, and a core file holds no payloads.
+/// A forked copy of such a `Mapping` names a range that is not its own, which its drop leaves alone.
 pub struct Mapping {
-    raw: MmapRaw,
+    raw: ManuallyDrop<MmapRaw>,
+    /// Set if only the process that mapped it has it.
+    original: Option<ForkGuard>,
 }
 
 // SAFETY: a `Mapping` is an address and a length. The range belongs to the process, not to a thread, and is
@@ -42,19 +47,19 @@ impl Mapping {
     /// As [`shared_rw`](Mapping::shared_rw), but forked children have it too.
     pub fn shared_rw_inherited(fd: BorrowedFd<'_>, len: usize) -> Result<Mapping> {
         let raw = options(len)?.map_raw(fd.as_raw_fd()).map_err(named_io("mmap"))?;
-        Mapping { raw }.undumped()
+        Mapping::inherited(raw).undumped()
     }
 
     /// As [`shared_ro`](Mapping::shared_ro), but forked children have it too.
     pub fn shared_ro_inherited(fd: BorrowedFd<'_>, len: usize) -> Result<Mapping> {
         let raw = options(len)?.map_raw_read_only(fd.as_raw_fd()).map_err(named_io("mmap"))?;
-        Mapping { raw }.undumped()
+        Mapping::inherited(raw).undumped()
     }
 
     /// `len` zeroed bytes that no other process sees; a forked child has a copy.
     pub fn private_anonymous(len: usize) -> Result<Mapping> {
         let raw = options(len)?.map_anon().map_err(named_io("mmap"))?.into();
-        Ok(Mapping { raw })
+        Ok(Mapping::inherited(raw))
     }
 
     /// A private page that is full of zeroes in every forked child, so that a copy can know that it is one.
@@ -78,14 +83,36 @@ impl Mapping {
         self.raw.len()
     }
 
+    /// Whether this process has it: a forked copy has no copy of a mapping that is shared.
+    #[inline]
+    pub fn is_here(&self) -> bool {
+        self.original.is_none_or(|guard| guard.is_original())
+    }
+
+    fn inherited(raw: MmapRaw) -> Mapping {
+        Mapping { raw: ManuallyDrop::new(raw), original: None }
+    }
+
     fn undumped(self) -> Result<Mapping> {
         self.raw.advise(Advice::DontDump).map_err(named_io("madvise"))?;
         Ok(self)
     }
 
-    fn unshared_with_children(self) -> Result<Mapping> {
+    fn unshared_with_children(mut self) -> Result<Mapping> {
+        let original = ForkGuard::new()?;
         self.raw.advise(Advice::DontFork).map_err(named_io("madvise"))?;
+        self.original = Some(original);
         Ok(self)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.is_here() {
+            // SAFETY: dropped once, here, and not used afterwards. In a forked copy that does not have the range it is
+            // not dropped: by now something else may be mapped there.
+            unsafe { ManuallyDrop::drop(&mut self.raw) }
+        }
     }
 }
 

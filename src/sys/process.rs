@@ -119,6 +119,12 @@ pub fn kill_group(group: Pid, signal: Signal) -> Result<()> {
     nix::sys::signal::killpg(group.nix(), signal).map_err(named("killpg"))
 }
 
+/// Kills a child of this process and waits until it is gone.
+pub fn kill_and_reap(child: Pid) {
+    let _ = nix::sys::signal::kill(child.nix(), Signal::SIGKILL);
+    while let Err(nix::errno::Errno::EINTR) = nix::sys::wait::waitpid(child.nix(), None) {}
+}
+
 /// Asks the kernel for `signal` when the parent dies, and exits with [`ORPHANED`] if it has died already.
 ///
 /// What counts as the parent is the *thread* that forked. A change of credentials takes the wish back: call this

@@ -11,7 +11,7 @@ use crate::sys::{clock, fd, signal};
 use crate::wire::Kind;
 use crossbeam::channel;
 use nix::sys::signal::Signal;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::thread;
 
@@ -34,6 +34,8 @@ pub struct Boot {
     pub registry: OwnedFd,
     /// The pool's board.
     pub board: OwnedFd,
+    /// Descriptors that were open when the arbiter began: not its own, but what the program's logger writes to.
+    pub kept: Vec<RawFd>,
     /// The signal state that the host had at start.
     pub signals: signal::Saved,
     /// The host's soft limit of descriptors.
@@ -73,12 +75,9 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
     boot.signals.restore()?;
     // Forked Rust code expects EPIPE, as the runtime arranges before `main`; what it runs itself gets the default back.
     signal::ignore(Signal::SIGPIPE)?;
-    fd::close_all_except(&[
-        boot.control.as_fd(),
-        boot.fetch.as_fd(),
-        boot.registry.as_fd(),
-        boot.board.as_fd(),
-    ])?;
+    let ours = [&boot.control, &boot.fetch, &boot.registry, &boot.board].map(AsRawFd::as_raw_fd);
+    let keep: Vec<RawFd> = boot.kept.iter().copied().chain(ours).collect();
+    fd::close_all_except(&keep)?;
     fd::set_nofile_soft(boot.nofile)?;
     process::set_core_limit(1)?;
     process::set_name("stk-worker")?;

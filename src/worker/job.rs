@@ -5,7 +5,7 @@ use super::lanes::Lane;
 use super::reply::Form;
 use super::runtime::Worker;
 use super::{Args, Ctx, Reply, panics};
-use crate::error::{AppError, Error, Kind as ErrorKind};
+use crate::error::{AppError, Code, Error, Kind as ErrorKind};
 use crate::limits::INLINE_LEN;
 use crate::ring::{Completed, Entry};
 use crate::shm::{
@@ -14,6 +14,7 @@ use crate::shm::{
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
 use crate::wire::{self, Encoder, ErrorDetails, Header, Kind, Reference, RequestRef, Resolve, WireError};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 impl Worker {
@@ -61,17 +62,36 @@ impl Worker {
         deadline: Option<u64>,
         place: &mut [u8; INLINE_LEN],
     ) -> Result<Reply, Error> {
-        let refs = ClientMemory { worker: self, lane, pinned: Pinned::default() };
+        let refs =
+            ClientMemory { worker: self, lane, pinned: Pinned::default(), trouble: RefCell::new(None) };
+        let answer = self.answer_from(&refs, request, deadline, place);
+        // What looks like a bad request may be one that this worker could not get at.
+        match (answer, refs.trouble.into_inner()) {
+            (Err(error), Some(trouble)) if error.code() != Code::App => Err(Error::app(
+                format!("{:?}", trouble.code()),
+                format!("the worker cannot reach its caller's memory: {trouble}"),
+            )),
+            (answer, _) => answer,
+        }
+    }
+
+    fn answer_from(
+        self: &Arc<Self>,
+        refs: &ClientMemory<'_>,
+        request: &Record,
+        deadline: Option<u64>,
+        place: &mut [u8; INLINE_LEN],
+    ) -> Result<Reply, Error> {
         let large;
         let body = match request.body() {
             Some(Body::Inline(len)) => request.copy_inline(len, place),
             Some(Body::Block { region, offset, len }) => {
-                large = self.copy_block(lane, region, offset, len)?;
+                large = self.copy_block(refs.lane, region, offset, len)?;
                 &large
             }
             None => return Err(Error::bad_request("the request's record makes no sense")),
         };
-        let request = RequestRef::decode(body, &refs)
+        let request = RequestRef::decode(body, refs)
             .map_err(|e| Error::bad_request(format!("the request cannot be decoded: {e}")))?;
         let apps = self.apps.get().map_or(&[][..], |apps| apps);
         let Some((_, app)) = apps.iter().find(|(name, _)| name == request.app) else {
@@ -250,6 +270,8 @@ struct ClientMemory<'w> {
     worker: &'w Worker,
     lane: &'w Lane,
     pinned: Pinned,
+    /// Why a region could not be had, if that was not the caller's doing.
+    trouble: RefCell<Option<Error>>,
 }
 
 impl Resolve for ClientMemory<'_> {
@@ -259,7 +281,12 @@ impl Resolve for ClientMemory<'_> {
             .worker
             .foreign
             .get(&self.worker.registry, reference.region, owner, &self.worker.fetcher)
-            .map_err(|_| WireError::BadReference { region: reference.region })?;
+            .map_err(|error| {
+                if !matches!(error.code(), Code::BadRequest | Code::Incompatible | Code::Protocol) {
+                    *self.trouble.borrow_mut() = Some(error);
+                }
+                WireError::BadReference { region: reference.region }
+            })?;
         self.pinned
             .keep(region)
             .lend(reference.offset, reference.len)

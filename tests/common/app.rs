@@ -8,8 +8,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, process, thread};
-use stokehold::internals::sys::process as sys;
 use stokehold::internals::sys::signal::Signal;
+use stokehold::internals::sys::{fd, process as sys};
 use stokehold::{App, Args, Builder, Call, Client, Ctx, Error, Pool, Reply, Response, Result};
 
 pub struct Faults;
@@ -111,6 +111,10 @@ impl App for Faults {
             // Only the words, and lives on: nobody's death tells of it.
             "scribble_control" => {
                 spoil_words();
+                Ok(Reply::from(()))
+            }
+            "no_more_files" => {
+                fd::set_nofile_soft(0)?;
                 Ok(Reply::from(()))
             }
             "open_files" => {

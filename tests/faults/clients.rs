@@ -6,6 +6,8 @@ use crate::guard::{PoolGuard, kill, stop, until};
 use crate::harness::{Kid, Outcome, sleep_for_ever};
 use crate::proc;
 use nix::sys::signal::Signal;
+use std::ops::Range;
+use std::{panic, process};
 use stokehold::internals::sys::process::ExitStatus;
 use stokehold::{Client, Code, Mode, Options, Pool};
 
@@ -182,6 +184,9 @@ fn a_forked_copy_drops_its_handles_and_harms_nothing() -> Outcome {
     until_begun(2);
     let waited = call(&client, "note").args((3,)).submit().unwrap();
     let cancelled = call(&client, "note").args((4,)).submit().unwrap();
+    // What a copy maps later may lie where the original has its regions.
+    let holes: Vec<Range<usize>> = proc::mappings(process::id()).iter().map(|line| range_of(line)).collect();
+    assert!(holes.len() >= 4, "{holes:x?}");
     // The copy has them all, and drops them each.
     let mine = (client, other, held, lease, pending, waited, cancelled, pool);
     let mut copies = Some(mine);
@@ -193,8 +198,13 @@ fn a_forked_copy_drops_its_handles_and_harms_nothing() -> Outcome {
             assert_eq!(fails(waited.wait()).code(), Code::Forked);
             assert!(held.as_bytes().is_err(), "the worker's memory is not here");
             assert_eq!(fails(cancelled.cancel()).code(), Code::Forked);
+            assert_eq!(client.free_calls(), 0);
+            let reads = panic::AssertUnwindSafe(|| lease.first().copied());
+            assert!(panic::catch_unwind(reads).is_err(), "the client's memory is not here either");
+            let own: Vec<&[u8]> = holes.iter().map(|hole| map_at(hole.clone())).collect();
             drop((held, lease, pending));
             drop((client, other, pool));
+            assert!(own.iter().all(|own| own.iter().all(|byte| *byte == 0)), "still there");
             0
         })
     };
@@ -212,6 +222,31 @@ fn a_forked_copy_drops_its_handles_and_harms_nothing() -> Outcome {
     assert_eq!(client.free_calls(), 64);
     drop(pool);
     Ok(())
+}
+
+/// The addresses in a line of `/proc/PID/maps`.
+fn range_of(line: &str) -> Range<usize> {
+    let (range, _) = line.split_once(' ').unwrap();
+    let (start, end) = range.split_once('-').unwrap();
+    let address = |text| usize::from_str_radix(text, 16).unwrap();
+    address(start)..address(end)
+}
+
+/// Fresh memory where nothing is mapped.
+fn map_at(range: Range<usize>) -> &'static [u8] {
+    let (access, kind) =
+        (libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE);
+    // SAFETY: replaces nothing, as it says; what it makes is never written, and never unmapped by this test.
+    unsafe {
+        let at = libc::mmap(range.start as *mut libc::c_void, range.len(), access, kind, -1, 0);
+        assert_eq!(
+            at as usize,
+            range.start,
+            "the copy has something there: {}",
+            std::io::Error::last_os_error()
+        );
+        std::slice::from_raw_parts(at.cast(), range.len())
+    }
 }
 
 fn clients_come_and_go() -> Outcome {

@@ -8,7 +8,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::sys::wait::waitpid;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::OnceLock;
 use std::{env, process};
 use stokehold::{Builder, Code};
 
@@ -25,7 +26,17 @@ crate::tests! {
 
 /// Each way to start a pool.
 fn ways() -> [Builder; 3] {
-    [builder(2), builder(2).arbiter(env::current_exe().unwrap()), builder(2).by_fork()]
+    let kept = OPENED.get().unwrap().as_fd();
+    [builder(2), builder(2).arbiter(env::current_exe().unwrap()), builder(2).by_fork().keep(kept)]
+}
+
+/// What this program opens within `init`, as it would a log.
+static OPENED: OnceLock<File> = OnceLock::new();
+const OPENED_PATH: &str = "/dev/zero";
+
+/// To be called within `init`.
+pub fn open_a_file() {
+    let _ = OPENED.set(File::open(OPENED_PATH).unwrap());
 }
 
 fn workers_have_the_signal_state_that_the_host_had() -> Outcome {
@@ -129,16 +140,22 @@ fn nothing_is_inherited_that_is_not_ours() -> Outcome {
         let allowed = |n: u32, to: &str| match n {
             0 => to == "/dev/null",
             1 | 2 => mine.get(&n).is_some_and(|own| own == to),
-            _ => to.starts_with("socket:") || to.starts_with("/memfd:stokehold-"),
+            _ => to.starts_with("socket:") || to.starts_with("/memfd:stokehold-") || to == OPENED_PATH,
         };
         let in_arbiter = proc::descriptors(pool.arbiter_pid());
+        assert!(
+            in_arbiter.values().any(|to| to == OPENED_PATH),
+            "the arbiter's log by way {way}: {in_arbiter:?}"
+        );
         for (n, to) in &in_arbiter {
             assert!(allowed(*n, to) || to.starts_with("anon_inode:"), "arbiter by way {way}: {n} is {to}");
         }
         // Once more after a death: the arbiter has more to give away by mistake then.
         for _ in 0..2 {
             let listed = call(&client, "open_files").execute().unwrap();
-            for line in listed.parse::<Vec<String>>().unwrap() {
+            let listed: Vec<String> = listed.parse().unwrap();
+            assert!(listed.iter().any(|line| line.ends_with(OPENED_PATH)), "a log by way {way}: {listed:?}");
+            for line in listed {
                 let (n, to) = line.split_once(' ').unwrap();
                 let n: u32 = n.parse().unwrap();
                 // The listing itself has the directory open.

@@ -17,6 +17,7 @@ crate::tests! {
     no_files_of_that_size_at_the_start,
     no_descriptors_for_a_lease,
     no_descriptors_for_a_result,
+    no_descriptors_in_a_worker_for_an_argument,
     no_descriptors_for_a_client,
     no_descriptors_at_the_start,
     no_descriptors_in_the_arbiter_for_a_client,
@@ -147,6 +148,22 @@ fn no_descriptors_for_a_result() -> Outcome {
         let response = call(&client, "pattern").args((1, len)).execute().unwrap();
         assert_eq!(response.as_bytes().unwrap(), pattern(1, len as usize));
     }
+    Ok(())
+}
+
+/// It is the worker that cannot get at the argument: the caller did nothing wrong.
+fn no_descriptors_in_a_worker_for_an_argument() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    call(&client, "no_more_files").execute().unwrap();
+    works(&client);
+    let bytes = pattern(2, 5_000_000);
+    let lease = client.lease_from(&bytes).unwrap();
+    let error = fails(call(&client, "work").args((2, lease, 0)).execute());
+    assert_eq!(error.code(), Code::App, "{error}");
+    assert!(error.to_string().contains("descriptors"), "{error}");
+    works(&client);
     Ok(())
 }
 

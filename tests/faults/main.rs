@@ -30,6 +30,7 @@ fn main() {
     start::without_init();
     let registered = stokehold::init(|apps| {
         env_logger::init();
+        hygiene::open_a_file();
         apps.add::<app::Faults>()?.add::<app::Birth>()
     });
     registered.unwrap();
