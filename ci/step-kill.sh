@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SIGKILL after every instruction of the data plane's routines, for worker and client; see tests/step_kill/main.rs.
 #
-#   ci/step-kill.sh                               every position, of the long paths a thousand: about three minutes
-#   ci/step-kill.sh -- --full                     every position of every path: about half an hour
+#   ci/step-kill.sh                               every position, of the long paths a thousand: three to five minutes
+#   ci/step-kill.sh -- --full                     every position of every path: about ten minutes
 #   ci/step-kill.sh -- --only worker-idle --at 317      one kill point again
 source "$(dirname "$0")/common.sh"
 

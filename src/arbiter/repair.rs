@@ -151,7 +151,7 @@ impl Arbiter<'_> {
         if index >= self.lanes.len() || self.registry.lane(index) != LaneState::Open(serial) {
             return;
         }
-        log::warn!("lane {index} of client {serial} is suspect: {why}");
+        self.trouble(format!("lane {index} of client {serial} is suspect: {why}"));
         self.registry.set_lane(index, LaneState::Suspect(serial));
         self.board.pending().clear(index);
         if let Some(lane) = &self.lanes[index] {

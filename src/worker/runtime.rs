@@ -9,8 +9,8 @@ use crate::limits::MAX_LANES;
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
 use crate::ring::{Adaptive, CallLine, Entry, Life, Mode, Parker, Taken, Waited, wake_idle};
 use crate::shm::{
-    Board, Control, Fetch, Foreign, OwnRecord, Placed, RESULT_BLOCKS, Region, RegionEntry, RegionId,
-    RegionKind, Register, Registry, Requests, Results, Store,
+    Board, Control, Fetch, Foreign, LaneState, OwnRecord, Placed, RESULT_BLOCKS, Region, RegionEntry,
+    RegionId, RegionKind, Register, Registry, Requests, Results, Store,
 };
 use crate::sys::futex::Kernel;
 use crate::sys::{awake, clock, cpu};
@@ -49,6 +49,8 @@ pub(super) struct Cursor {
     lane: usize,
     sweep: u32,
     walking: bool,
+    /// Clients left, and what belonged to them was not dropped yet.
+    owes_sweep: bool,
     /// The call line served last; a spinning thread watches it.
     hot: Option<(Arc<Lane>, usize)>,
 }
@@ -118,7 +120,8 @@ impl Worker {
         let idle = self.board.idle();
         let parker = Parker { idle, me: parker_index, doorbell };
         let mut adaptive = Adaptive::new(self.mode, cpu::wait_budget());
-        let mut cursor = Cursor { lane: 0, sweep: self.registry.sweep(), walking: true, hot: None };
+        let mut cursor =
+            Cursor { lane: 0, sweep: self.registry.sweep(), walking: true, owes_sweep: false, hot: None };
         while !self.stopping.load(Ordering::Acquire) {
             match self.find(&mut cursor) {
                 Some((lane, entry)) => {
@@ -144,7 +147,14 @@ impl Worker {
         if sweep != cursor.sweep {
             cursor.sweep = sweep;
             cursor.walking = true;
-            self.sweep_if_due(); // a worker that never sleeps must let go of dead clients' memory too
+            cursor.owes_sweep = true;
+            // It would keep the whole lane of a client that left.
+            cursor.hot.take_if(|(lane, _)| self.lanes.open(&self.registry, lane.index) != Some(lane.serial));
+        }
+        // A worker that never sleeps must let go of dead clients' memory, too; also of one's who left too soon after
+        // another for a sweep of its own, and of a lane that was not free yet.
+        if cursor.owes_sweep {
+            cursor.owes_sweep = !self.sweep_if_due();
         }
         let pending = self.board.pending();
         let start = (cursor.lane + 1) % MAX_LANES;
@@ -261,13 +271,16 @@ impl Worker {
         let changed = || hot_line.map(CallLine::glance) != hot_word || parker.rang(heard);
         // At most one parker of a board spins: the others would only take processor time from those that work.
         let spins = self.board.spin(parker.me);
-        let waited = awake::stay_awake(adaptive, spins, u64::MAX, changed);
+        let for_ever = spins && self.mode == Mode::Spin;
+        // It must come back now and then, for what others do before they sleep.
+        let until = if for_ever { self.sweep_due_ns() } else { u64::MAX };
+        let waited = awake::stay_awake(adaptive, spins, until, changed);
         if spins {
             self.board.stop_spinning(parker.me);
         }
         if matches!(waited, Waited::Slept { .. }) && !changed() {
             self.sweep_if_due();
-            if !self.stopping.load(Ordering::Acquire) {
+            if !for_ever && !self.stopping.load(Ordering::Acquire) {
                 parker.sleep(heard, &Kernel, Some(LONGEST_SLEEP));
             }
         }
@@ -335,7 +348,8 @@ impl Worker {
 
     /// Tells the arbiter that a lane is damaged, and looks at it no more.
     pub(super) fn suspect(&self, lane: &Lane, why: &str) {
-        log::warn!("lane {} of client {} is suspect: {why}", lane.index, lane.serial);
+        // The arbiter logs it.
+        log::debug!("lane {} of client {} is suspect: {why}", lane.index, lane.serial);
         self.lanes.shun(lane.index, lane.serial);
         let message = Message::new(Kind::Suspect)
             .with("lane", lane.index as i64)
@@ -397,20 +411,27 @@ impl Worker {
         }
     }
 
-    /// Drops what belongs to clients that are gone.
-    fn sweep_if_due(&self) {
+    /// When the next sweep is due, on a clock that may be ahead of the one that decides.
+    fn sweep_due_ns(&self) -> u64 {
+        self.swept_ns.load(Ordering::Relaxed) + SWEEP_EVERY_NS + clock::COARSE_NS
+    }
+
+    /// Drops what belongs to clients that are gone. Whether that was done, and no lane is left that will be dropped
+    /// later.
+    fn sweep_if_due(&self) -> bool {
         let now = clock::coarse_ns();
         let last = self.swept_ns.load(Ordering::Relaxed);
         if now.saturating_sub(last) < SWEEP_EVERY_NS
             || self.swept_ns.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
         {
-            return;
+            return false;
         }
         let _turn = self.mapping.lock().unwrap_or_else(PoisonError::into_inner);
         for lane in self.lanes.stale(&self.registry) {
             self.forget(&lane);
         }
         self.foreign.sweep(&self.registry);
+        !self.lanes.all().any(|lane| self.registry.lane(lane.index) == LaneState::Closing(lane.serial))
     }
 
     /// Takes back everything that was held for a lane that is nobody's any more.

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use std::ops::Range;
 use std::{panic, process};
 use stokehold::internals::sys::process::ExitStatus;
-use stokehold::{Client, Code, Options, Pool};
+use stokehold::{Client, Code, Mode, Options, Pool};
 
 crate::tests! {
     a_client_in_another_process,
@@ -22,6 +22,7 @@ crate::tests! {
     clients_come_and_go,
     the_host_drops_its_clients_and_the_arbiter_keeps_nothing,
     a_client_dropped_while_a_worker_has_its_lease,
+    a_worker_that_never_sleeps_lets_go_of_clients_that_left,
 }
 
 /// A client in a process of its own, which goes on with `life` after the host has let go of the socket.
@@ -312,5 +313,21 @@ fn a_client_dropped_while_a_worker_has_its_lease() -> Outcome {
     assert_eq!(unsent[69_999], 4, "a lease outlives its client");
     open("gate");
     works(&pool.client().unwrap());
+    Ok(())
+}
+
+/// It drops mappings at most once a second, and once forgot those of clients that left sooner after another.
+fn a_worker_that_never_sleeps_lets_go_of_clients_that_left() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1).wait(Mode::Spin));
+    let client = pool.client().unwrap();
+    works(&client);
+    let worker = client.worker_pids()[0];
+    let before = proc::mappings(worker).len();
+    for _ in 0..3 {
+        works(&pool.client().unwrap());
+    }
+    until("the worker has mapped what it had before", || proc::mappings(worker).len() <= before);
+    assert_eq!(client.worker_pids(), [worker]);
     Ok(())
 }

@@ -6,7 +6,7 @@
 use crate::Ways;
 use crate::app::{APP, answer};
 use crate::report::Tally;
-use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, state, until, word};
+use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, in_futex, state, until, word};
 use crate::trace::{Alarm, Arrival, Step, Tracee};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -75,7 +75,7 @@ pub const PATHS: &[Path] = &[
 /// No routine is followed further. Only leaving is longer: it unmaps and frees, which concerns nobody else.
 const LONGEST: usize = 3000;
 
-/// The deadline of calls that are to expire.
+/// The deadline of calls that are to expire, at first.
 const EXPIRES_MS: u64 = 2;
 
 /// What a victim exits with that got a wrong outcome.
@@ -89,10 +89,27 @@ pub fn round(
     ways: &mut Ways,
     tally: &mut Tally,
 ) -> Result<(), Wrong> {
+    let mut expires_ms = EXPIRES_MS;
+    // A worker that came too late for the deadline did not begin: once more, with twice the time.
+    while !attempt(scene, path, at, ways, tally, expires_ms)? {
+        expires_ms *= 2;
+    }
+    Ok(())
+}
+
+/// One round; `false` if the call expired before the worker that should be busy with it had begun.
+fn attempt(
+    scene: &mut Scene,
+    path: &Path,
+    at: Option<usize>,
+    ways: &mut Ways,
+    tally: &mut Tally,
+    expires_ms: u64,
+) -> Result<bool, Wrong> {
     let (warm, id, other) = (scene.id(), scene.id(), scene.id());
     let lane = scene.pool.client_socket().map_err(|e| e.to_string())?;
     let pid = match process::fork().map_err(|e| e.to_string())? {
-        Fork::Child => victim(path, lane, warm, id),
+        Fork::Child => victim(path, lane, warm, id, expires_ms),
         Fork::Parent(pid) => pid.as_raw() as u32,
     };
     drop(lane);
@@ -117,26 +134,32 @@ pub fn round(
     };
     marker(tracee.run(), "preparing")?;
     match (path.routine, path.worker) {
-        (Routine::Expire, Worker::Here) => {
-            // A worker that came too late for the deadline did not begin: once more.
-            let came = until(|| state(&control).filter(|state| *state != State::Queued));
-            if came == Some(State::Done) && scene.journal.runs(id) == 0 {
-                tracee.kill();
-                return round(scene, path, at, ways, tally);
+        (_, Worker::Here) => {
+            // In the app, where it is held: now only the victim moves.
+            let came = until(|| match state(&control)? {
+                State::Running => (scene.journal.runs(id) == 1).then_some(true),
+                State::Done => Some(false),
+                _ => None,
+            });
+            match came {
+                Some(true) => {}
+                Some(false) if path.routine == Routine::Expire && scene.journal.runs(id) == 0 => {
+                    tracee.kill();
+                    return Ok(false);
+                }
+                _ => return Err(format!("a call that is held in the app is {:?}", state(&control))),
             }
-            is(&control, State::Running)?;
         }
-        (_, Worker::Here) => is(&control, State::Running)?,
         (Routine::Take | Routine::Cancel | Routine::Release, Worker::Idle) => is(&control, State::Done)?,
         _ => {}
     }
     if path.routine == Routine::Expire {
-        clock::sleep(Duration::from_millis(EXPIRES_MS));
+        clock::sleep(Duration::from_millis(expires_ms));
     }
     let alarm = Alarm::set();
     let asleep = || {
         // On its bell: now the worker may answer.
-        if path.routine == Routine::Wait {
+        if path.routine == Routine::Wait && in_futex(pid, pid) {
             scene.journal.release();
         }
         false
@@ -192,7 +215,7 @@ pub fn round(
     if runs > most || runs < ran || scene.journal.runs(warm) != u32::from(path.routine != Routine::Leave) {
         return Err(format!("the word was {seen:?}; the call ran {ran} times before, {runs} after"));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn marker(step: Step, when: &str) -> Result<(), Wrong> {
@@ -205,7 +228,7 @@ fn is(control: &stokehold::internals::shm::Control, wanted: State) -> Result<(),
 }
 
 /// The victim's life.
-fn victim(path: &Path, lane: OwnedFd, warm: u64, id: u64) -> ! {
+fn victim(path: &Path, lane: OwnedFd, warm: u64, id: u64, expires_ms: u64) -> ! {
     let here = || {
         let _ = process::raise(Signal::SIGSTOP);
     };
@@ -219,7 +242,7 @@ fn victim(path: &Path, lane: OwnedFd, warm: u64, id: u64) -> ! {
     here();
     let action = if path.worker == Worker::Here { "hold" } else { "run" };
     let call =
-        run(action, id).deadline_ms(if path.routine == Routine::Expire { EXPIRES_MS } else { DEADLINE_MS });
+        run(action, id).deadline_ms(if path.routine == Routine::Expire { expires_ms } else { DEADLINE_MS });
     let expected = |outcome: Outcome| match (path.routine, path.worker) {
         (Routine::Cancel, Worker::Elsewhere) => outcome == Outcome::Cancelled(false),
         (Routine::Cancel, Worker::Here) => outcome == Outcome::Cancelled(true),

@@ -94,6 +94,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("\nrunning {} tests", all.len());
+    let begin = std::time::Instant::now();
     let (mut passed, mut failed, mut kills) = (0, 0, 0);
     for path in &all {
         let mut tally = Tally::new();
@@ -111,7 +112,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("\n{kills} kill points");
+    println!("\n{kills} kill points in {} s", begin.elapsed().as_secs());
     println!("{passed} passed, {failed} failed");
     ExitCode::from(u8::from(failed > 0))
 }

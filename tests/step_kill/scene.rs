@@ -102,7 +102,8 @@ impl Scene {
             .wait(mode)
             .restart_limit(10_000, 1)
             .backoff_ms(1, 1)
-            .kill_grace_ms(5_000)
+            // A worker that is stepped must not count as one that hangs.
+            .kill_grace_ms(PATIENCE.as_millis() as u64)
             .start()?;
         let client = pool.client()?;
         let arbiter = pool.arbiter_pid();
@@ -228,21 +229,36 @@ impl Scene {
         });
         swept.unwrap_or_else(|| Err(format!("a worker keeps more than {most} regions mapped")))?;
         // The host drops those of dead workers when it meets the next one's, once a tick has buried them.
-        clock::sleep(Duration::from_millis(1100));
+        let most = 2 * self.client.worker_pids().len();
+        let tidy = until(|| {
+            if let Err(why) = self.replace_workers() {
+                return Some(Err(why));
+            }
+            let regions = mapped(std::process::id(), "stokehold-results");
+            (regions <= most && own_descriptors() <= self.own_base).then_some(Ok(()))
+        });
+        tidy.unwrap_or_else(|| {
+            Err(format!(
+                "the host has results of {} lives mapped, and {} descriptors where it had {}",
+                mapped(std::process::id(), "stokehold-results"),
+                own_descriptors(),
+                self.own_base
+            ))
+        })
+    }
+
+    /// Kills the workers and meets the ones after them.
+    fn replace_workers(&mut self) -> Result<(), Wrong> {
         let workers = self.client.worker_pids();
         for pid in &workers {
             let _ = nix::sys::signal::kill(Pid::from_raw(*pid as i32), Signal::SIGKILL);
         }
+        // One that spins on another processor may take the next call along.
+        let reaped = |pid: &u32| !fs::exists(format!("/proc/{pid}")).unwrap_or(true);
+        let gone = until(|| workers.iter().all(reaped).then_some(()));
+        gone.ok_or("a worker is not reaped after SIGKILL")?;
         let id = self.id();
-        self.works(id)?;
-        let (regions, descriptors) = (mapped(std::process::id(), "stokehold-results"), own_descriptors());
-        if regions > 2 * workers.len() || descriptors > self.own_base {
-            return Err(format!(
-                "the host has results of {regions} lives mapped, and {descriptors} descriptors where it had {}",
-                self.own_base
-            ));
-        }
-        Ok(())
+        self.works(id)
     }
 
     /// Lanes that are not free.

@@ -250,6 +250,10 @@ impl Fate {
             _ => false,
         };
         let resent = path.client == Client::Waiting;
+        // A tick found it queued for long and rang the other worker.
+        if path.workers > 1 && seen.life().is_some_and(|by| by.get() != life) {
+            return ran <= 1 && runs == 1 && answered(false);
+        }
         match (path.client, seen.state()) {
             (Client::Cancelled, _) => outcome == Outcome::Cancelled(true) && runs == 0,
             (Client::GaveUp, _) => outcome == Outcome::Cancelled(true) && runs == 1,
