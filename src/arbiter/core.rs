@@ -14,12 +14,14 @@ use crate::sys::process;
 use crate::sys::signal::{self, Incoming};
 use crate::sys::{clock, errno_of, fd, pidfd, socket};
 use crate::wire::Kind;
-use crate::worker::{self, Apps};
+use crate::worker::Apps;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 /// Everything that the arbiter knows. One thread, no locks.
@@ -78,11 +80,12 @@ pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
     // Its own come from here on; what is open already belongs to the program.
     let kept = fd::listed().unwrap_or_default().into_iter().filter(|fd| *fd != socket.as_raw_fd()).collect();
     // A panic must not unwind into the program that this is a copy of.
-    let status = worker::catch_panic(|| supervise(socket, token, apps, kept)).unwrap_or_else(|panic| {
-        log::error!("the arbiter: {}\n{}", panic.message, panic.traceback);
+    let status = panic::catch_unwind(AssertUnwindSafe(|| supervise(socket, token, apps, kept)));
+    process::exit_now(status.unwrap_or_else(|payload| {
+        mem::forget(payload); // dropping it may panic again
+        log::error!("the arbiter panicked");
         INTERNAL_ERROR
-    });
-    process::exit_now(status)
+    }))
 }
 
 /// Exit status of an arbiter that panicked.

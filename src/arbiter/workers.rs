@@ -184,7 +184,7 @@ impl Arbiter<'_> {
                         worker.threads.push(fd);
                     }
                 }
-                // Before Linux 6.9: the mark is seen by callers and on ticks.
+                // Before Linux 6.9: the mark is seen on ticks, or the process's own pidfd comes first.
                 Err(error) => return log::debug!("threads cannot be watched: {error}"),
             }
         }

@@ -238,7 +238,7 @@ impl Flight {
         None
     }
 
-    /// Whether the arbiter knows that this life is dying, or its death mark is set. A hint: other threads of it may
+    /// Whether the arbiter knows that this life is dying. A hint: other threads of it may
     /// run on for a moment, and a result that it published wins.
     fn is_dying(&self, life: Life) -> bool {
         let registry = &self.shared.registry;
