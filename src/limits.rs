@@ -25,7 +25,7 @@ pub const MAX_FRAME_FDS: usize = 4;
 
 /// Calls that one lane can have in flight.
 pub const LANE_CALLS: usize = 64;
-/// Entries of a lane's submit ring: a power of two, at least twice the calls (MODEL.md F2).
+/// Entries of a lane's submit ring: a power of two, at least twice the calls (docs/protocol.md, F2).
 pub const RING_ENTRIES: usize = 128;
 /// Lanes (connected clients) of one pool.
 pub const MAX_LANES: usize = 1024;

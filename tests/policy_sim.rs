@@ -698,13 +698,14 @@ impl World {
         let process = self.workers.get(&life.get()).map(|w| w.process);
         let over = process.is_none();
         let started = process != Some(Process::Ordered); // or over
-        let (at, event) = match self.dice.below(7) {
+        let (at, event) = match self.dice.below(8) {
             0 if started => (self.now, Event::SpawnedOk { life }),
             1 if over => (self.now, Event::SpawnFailed { life, errno: 12 }),
             2 if over => (self.now, Event::Exited { life, status: Ended::Exited(0) }),
             3 if over => (self.now, Event::Cordon { life, why: Why::Corrupt }),
             4 if started => (self.now, Event::Ready { life }),
             5 if started => (self.now, Event::Marked { life }),
+            6 => (self.now, Event::Trouble { text: "a peer".into() }),
             _ => (self.now - self.dice.below(self.now + 1), Event::Tick), // a clock that goes back
         };
         self.tell(at, event);

@@ -86,7 +86,7 @@ impl Arbiter<'_> {
                 }
             }
             Err(error) => {
-                log::warn!("client {number}: {error}; its connection is closed");
+                self.trouble(format!("client {number}: {error}; its connection is closed"));
                 self.unwatch(stream.fd());
                 self.connection_ended(number);
             }

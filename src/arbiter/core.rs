@@ -263,13 +263,15 @@ impl Arbiter<'_> {
     fn host_asks(&mut self, mut message: Message) -> Result<Option<Message>> {
         match message.kind {
             Kind::Connect if message.fds_lost => {
-                log::error!("a client could not be accepted: the arbiter may not open more descriptors");
+                self.trouble(
+                    "a client could not be accepted: the arbiter may not open more descriptors".into(),
+                );
                 Ok(None)
             }
             Kind::Connect => {
                 let [fd] = message.take_fds()?;
                 if let Err(error) = self.accept(fd) {
-                    log::warn!("a client could not be accepted: {error}");
+                    self.trouble(format!("a client could not be accepted: {error}"));
                 }
                 Ok(None)
             }
@@ -306,6 +308,11 @@ impl Arbiter<'_> {
         self.deciding = false;
         self.registry.set_ready(self.policy.ready_workers() as u32);
         self.tell_start();
+    }
+
+    /// Logs what a peer did, no more often than the policy allows.
+    pub(super) fn trouble(&mut self, text: String) {
+        self.decide(Event::Trouble { text });
     }
 
     fn act(&mut self, action: Action) {

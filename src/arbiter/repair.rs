@@ -103,7 +103,7 @@ impl Arbiter<'_> {
     }
 
     /// Rings every worker and has it walk the words: a wake-up can be taken along by a process that dies or stops,
-    /// and idle bits cannot be derived from words (MODEL.md F3).
+    /// and idle bits cannot be derived from words (docs/protocol.md, F3).
     pub(super) fn ring_everybody(&self) {
         self.registry.bump_sweep();
         self.board.forget_parkers();
@@ -151,7 +151,7 @@ impl Arbiter<'_> {
         if index >= self.lanes.len() || self.registry.lane(index) != LaneState::Open(serial) {
             return;
         }
-        log::warn!("lane {index} of client {serial} is suspect: {why}");
+        self.trouble(format!("lane {index} of client {serial} is suspect: {why}"));
         self.registry.set_lane(index, LaneState::Suspect(serial));
         self.board.pending().clear(index);
         if let Some(lane) = &self.lanes[index] {

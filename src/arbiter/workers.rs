@@ -108,7 +108,7 @@ impl Arbiter<'_> {
                 }
             }
             Err(error) => {
-                log::warn!("worker of life {life}: {error}");
+                self.trouble(format!("worker of life {life}: {error}"));
                 self.unwatch(stream.fd());
                 self.decide(Event::Cordon { life, why: Why::Corrupt });
             }

@@ -59,6 +59,11 @@ pub enum Event {
         /// How.
         mode: Stop,
     },
+    /// Something to be logged, which the policy decides about so that no peer can fill a log.
+    Trouble {
+        /// What.
+        text: String,
+    },
     /// Time passed: [`Policy::next_deadline`](super::Policy::next_deadline) is due. Early ones do no harm, and
     /// every other event does what a tick does.
     Tick,

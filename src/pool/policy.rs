@@ -80,6 +80,7 @@ impl Policy {
             Event::Exited { life, status } => self.exited(life, status, out),
             Event::Cordon { life, why } => self.cordon(life, why, out),
             Event::Shutdown { mode } => self.shutdown(mode, out),
+            Event::Trouble { text } => self.say(out, Level::Warn, || text),
             Event::Tick => {}
         }
         self.expire(out);

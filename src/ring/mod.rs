@@ -10,9 +10,6 @@
 //! Memory that a crashing process can write is suspect: every value read from shared words is checked where it
 //! is read, and an illegal one is an answer ([`Illegal`]), never a panic, an endless loop or an out-of-range index.
 
-// The lint sees through `primitive`'s re-export; these names come from there.
-#![allow(clippy::disallowed_types)]
-
 mod adaptive;
 mod bell;
 mod bits;

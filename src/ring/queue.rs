@@ -1,7 +1,7 @@
 //! A lane's calls as a queue: submit on one side, take on the other, over the lines, the ring and the lane's
 //! pending bit together.
 //!
-//! The order of the steps is the protocol (the model's section 3.1 and 3.2); nobody else composes them.
+//! The order of the steps is the protocol (docs/protocol.md, section 4); nobody else composes them.
 
 use super::sabotage::{self, full_fence};
 use super::submit::{Entry, Peek, Producer, PushError, SubmitRing};
@@ -90,7 +90,7 @@ impl Queue<'_> {
         // worker clears it after this look, it sees what was appended before the fence, and sets it back.
         if !self.pending.is_set(self.index) {
             self.pending.set(self.index); // SYNC POINT: pending
-            full_fence("nofence_submit"); // SYNC POINT: park
+            full_fence("nofence_hint"); // SYNC POINT: park
         }
         Ok(())
     }
@@ -256,7 +256,7 @@ mod tests {
         assert!(!q.pending.any());
     }
 
-    /// MODEL.md F2: with as many entries as calls, a cancelled and resubmitted call overwrote a live entry.
+    /// F2: with as many entries as calls, a cancelled and resubmitted call overwrote a live entry.
     #[test]
     fn f2_dead_entries_never_push_out_a_live_one() {
         let lane = Lane::new(2, 4);
@@ -307,7 +307,7 @@ mod tests {
         }
     }
 
-    /// MODEL.md F4 and the close rule: queued calls of a closed pool end.
+    /// F4 and the close rule: queued calls of a closed pool end.
     #[test]
     fn a_closed_pool_refuses_what_is_queued_and_nothing_else() {
         let lane = Lane::new(3, 8);

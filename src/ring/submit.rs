@@ -5,7 +5,7 @@
 //! that walked the words) or appear twice, and the head is a hint that anyone may push over entries that are
 //! not live. Capacity is at least twice the calls. When it is full, the client skips dead entries at the head; a
 //! live one it appends again *before* it advances over it, so that the call is in somebody's view at every moment
-//! (MODEL.md F2; the other order loses a call). Positions are 64 bits because a worker may stop between reading
+//! (docs/protocol.md, F2; the other order loses a call). Positions are 64 bits because a worker may stop between reading
 //! the head and swapping it (F10).
 
 use super::sabotage::{self, order};
@@ -110,6 +110,10 @@ impl SubmitRing<'_> {
                 self.head.store(next, Ordering::Release);
                 true
             };
+        }
+        if sabotage::on("headstore") {
+            self.head.store(next, Ordering::Release);
+            return true;
         }
         // SYNC POINT: head
         let ordering = order("advancerelaxed", Ordering::AcqRel);

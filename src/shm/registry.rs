@@ -329,7 +329,7 @@ impl Registry {
     }
 
     /// What may be done with the lane at this index. A worker compares the serial with its mapping's before it
-    /// looks at the lane *or clears its pending bit* (MODEL.md F9).
+    /// looks at the lane *or clears its pending bit* (docs/protocol.md, F9).
     #[inline]
     pub fn lane(&self, index: usize) -> LaneState {
         match self.lanes().get(index) {

@@ -348,7 +348,8 @@ impl Worker {
 
     /// Tells the arbiter that a lane is damaged, and looks at it no more.
     pub(super) fn suspect(&self, lane: &Lane, why: &str) {
-        log::warn!("lane {} of client {} is suspect: {why}", lane.index, lane.serial);
+        // The arbiter logs it.
+        log::debug!("lane {} of client {} is suspect: {why}", lane.index, lane.serial);
         self.lanes.shun(lane.index, lane.serial);
         let message = Message::new(Kind::Suspect)
             .with("lane", lane.index as i64)

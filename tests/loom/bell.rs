@@ -37,7 +37,7 @@ fn bell_of_a_result_wakes_the_caller() {
     });
 }
 
-/// MODEL F6, the unary part: whoever sleeps on the call wakes on a cancel too; here a waiting thread of the
+/// F6, the unary part: whoever sleeps on the call wakes on a cancel too; here a waiting thread of the
 /// client and a worker that waits for room in a stream.
 #[test]
 fn f6_a_cancel_wakes_everybody_who_sleeps_on_the_call() {
@@ -50,7 +50,9 @@ fn f6_a_cancel_wakes_everybody_who_sleeps_on_the_call() {
             })
             .collect();
         assert_eq!(call.0.cancel(G), Ok(Cancel::Abandoned(life(3))));
-        call.0.bell.ring(&call.1);
+        if !sabotaged("quietcancel") {
+            call.0.bell.ring(&call.1);
+        }
         for sleeper in sleepers {
             sleeper.join().unwrap();
         }

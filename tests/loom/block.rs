@@ -68,7 +68,7 @@ fn result_word_is_of_its_own_generation() {
     });
 }
 
-/// MODEL F1: a lease on a stream item outlives the worker's acknowledgement, so the memory is the worker's again
+/// F1: a lease on a stream item outlives the worker's acknowledgement, so the memory is the worker's again
 /// only after the lane's owner moved the generation.
 #[test]
 fn f1_an_acknowledged_item_is_not_reused_before_the_owner_released() {

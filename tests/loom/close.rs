@@ -1,4 +1,4 @@
-//! Model 9: a pool that closes, or has no workers left, while a client submits (MODEL F4). Either the sweep sees
+//! Model 9: a pool that closes, or has no workers left, while a client submits (F4). Either the sweep sees
 //! the word or the client sees the state; the call ends once.
 
 use super::harness::*;
@@ -9,8 +9,18 @@ use stokehold::internals::ring::{Producer, Reason, State};
 
 #[test]
 fn f4_a_closing_pool_leaves_no_call_queued() {
-    explore("close against submit", || {
+    for bit_left in [false, true] {
+        close_against_submit(bit_left);
+    }
+}
+
+/// With a pending bit left set the client sets none, and has only the fence after its entry.
+fn close_against_submit(bit_left: bool) {
+    explore(&format!("close against submit, bit left {bit_left}"), move || {
         let pool = Arc::new((Lane::new(1, 2), Board::new(0), AtomicU32::new(0)));
+        if bit_left {
+            pool.1.pending().set(0);
+        }
         let arbiter = {
             let pool = pool.clone();
             thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Model 10: the index of a lane given to a new client while a worker still has the old lane mapped (MODEL F9).
+//! Model 10: the index of a lane given to a new client while a worker still has the old lane mapped (F9).
 //! The worker compares the index's epoch before it looks, and again after it cleared the bit.
 
 use super::harness::*;

@@ -97,6 +97,35 @@ fn pending_is_not_cleared_over_a_submission() {
     });
 }
 
+/// A hint that the arbiter's tick sets, without a fence, for a client that stopped between its publication and its
+/// ring entry: who sees the bit sees the call that the arbiter saw.
+#[test]
+fn pending_of_a_tick_shows_the_call() {
+    explore("hint of a tick", || {
+        let pool = Pool::new(1, 1);
+        let arbiter = {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                if pool.lane.lines[0].look().unwrap().state() == State::Queued {
+                    pool.board.pending().set(0);
+                }
+            })
+        };
+        let worker = {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                if pool.board.pending().is_set(0) {
+                    let taken = pool.lane.queue(&pool.board).walk(life(1), 0);
+                    assert!(matches!(taken, Taken::Call(_)), "a hint of nothing");
+                }
+            })
+        };
+        pool.lane.queue(&pool.board).publish(0, G).unwrap(); // its last step
+        arbiter.join().unwrap();
+        worker.join().unwrap();
+    });
+}
+
 /// The wake-up that the model checker of the design did not see, because its lanes had two calls: while one
 /// worker has the pending bit away, another looks, sees none and goes to sleep; the first takes one call, and
 /// nobody wakes the other for the second. So who sets a bit back rings every idle parker.
@@ -165,7 +194,7 @@ fn f11_whole_two_workers_and_two_calls() {
     });
 }
 
-/// MODEL F3's other half: a woken worker that dies, or stops for ever, with the token it was given. The arbiter
+/// F3's other half: a woken worker that dies, or stops for ever, with the token it was given. The arbiter
 /// rings everybody once it knows (a death) or sees the call still queued (a tick); then the others walk the words.
 #[test]
 fn f3_a_token_that_a_worker_took_along_is_made_good() {
@@ -216,7 +245,7 @@ fn f3_a_token_that_a_worker_took_along_is_made_good() {
     });
 }
 
-/// MODEL F3 as it was found: a client takes an idle bit and dies before it rings. The arbiter's ring of everybody
+/// F3 as it was found: a client takes an idle bit and dies before it rings. The arbiter's ring of everybody
 /// makes that good; ringing one, as for a new call, does not.
 #[test]
 fn f3_a_token_that_a_client_took_along_is_made_good() {
@@ -263,6 +292,33 @@ fn hot_line_keeps_every_wake_up() {
         let woken = pool.spawn(0);
         pool.submit(&mut producer, 1, Some(1));
         let (a, b) = (spinner.join().unwrap(), woken.join().unwrap());
+        assert_ne!(a.call, b.call);
+    });
+}
+
+/// A client that calls again at once looks whether the worker that watches the line took the call, and only
+/// otherwise makes a ring entry of it. Whoever wins, the entry, the hint and the wake-ups stay right for the next.
+#[test]
+fn hot_line_is_taken_before_there_is_an_entry() {
+    explore("hot line without an entry", || {
+        let pool = Pool::new(2, 2);
+        let watcher = {
+            let pool = pool.clone();
+            thread::spawn(move || match pool.lane.queue(&pool.board).take_line(life(2), 0) {
+                Taken::Call(entry) => entry, // not announced, so there is no bit to take back
+                _ => pool.work(1),
+            })
+        };
+        let other = pool.spawn(0);
+        let mut producer = Producer::default();
+        let queue = pool.lane.queue(&pool.board);
+        queue.publish(0, G).unwrap();
+        if queue.lines[0].look().unwrap().state() == State::Queued && !sabotaged("assumetaken") {
+            queue.enqueue(&mut producer, 0, G).unwrap();
+            pool.board.wake_one(None);
+        }
+        pool.submit(&mut producer, 1, None);
+        let (a, b) = (watcher.join().unwrap(), other.join().unwrap());
         assert_ne!(a.call, b.call);
     });
 }

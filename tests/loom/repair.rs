@@ -100,7 +100,7 @@ impl Call {
     }
 }
 
-/// MODEL F5 and the begin record: whatever the step after which a worker dies, its client is woken, a result
+/// F5 and the begin record: whatever the step after which a worker dies, its client is woken, a result
 /// published before is taken, and a call that is submitted again had not run.
 #[test]
 fn f5_a_death_after_any_step_ends_the_wait_and_runs_nothing_twice() {

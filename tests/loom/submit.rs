@@ -53,7 +53,7 @@ fn f2_a_full_ring_loses_no_call() {
     });
 }
 
-/// MODEL F2 itself: entries of cancelled calls fill the ring, and the oldest, live one is not overwritten.
+/// F2 itself: entries of cancelled calls fill the ring, and the oldest, live one is not overwritten.
 #[test]
 fn f2_dead_entries_do_not_overwrite_a_live_one() {
     explore("dead entries", || {
@@ -95,7 +95,7 @@ fn submit_shows_the_entry_with_the_tail() {
     });
 }
 
-/// MODEL F10's neighbour: head and tail are two loads. A client that laps the worker between them, and another
+/// F10's neighbour: head and tail are two loads. A client that laps the worker between them, and another
 /// worker that moves the head, must never look like a corrupt ring.
 #[test]
 fn f10_a_lapped_worker_does_not_call_the_ring_corrupt() {
@@ -127,7 +127,31 @@ fn f10_a_lapped_worker_does_not_call_the_ring_corrupt() {
     });
 }
 
-/// MODEL F10: a worker that stopped between its look at the head and its swap, for 2^32 positions.
+/// F10's other neighbour: a worker that stopped between its look at a dead entry and its step over it. The
+/// head does not go back, and what the client sees next is no corrupt ring either.
+#[test]
+fn f10_a_slow_worker_does_not_move_the_head_back() {
+    explore("head moved back", || {
+        let lane = Arc::new((Lane::new(1, 2), Board::new(0)));
+        let mut producer = Producer::default();
+        lane.0.cancelled(&lane.1, &mut producer, 0, G);
+        let slow = {
+            let lane = lane.clone();
+            thread::spawn(move || match lane.0.ring().peek() {
+                Peek::Entry(position, _) => drop(lane.0.ring().advance(position)),
+                Peek::Empty => {}
+                Peek::Corrupt => panic!("a correct ring was called corrupt"),
+            })
+        };
+        for n in 1..4 {
+            lane.0.cancelled(&lane.1, &mut producer, 0, nth(n));
+        }
+        slow.join().unwrap();
+        lane.0.cancelled(&lane.1, &mut producer, 0, nth(4));
+    });
+}
+
+/// F10: a worker that stopped between its look at the head and its swap, for 2^32 positions.
 #[test]
 fn f10_a_head_that_went_a_whole_period_round_is_another_head() {
     explore("f10", || {

@@ -179,7 +179,7 @@ fn word_hands_the_request_over() {
     });
 }
 
-/// MODEL F8, and why a cancelled call's generation moves: of two cancellers with one handle, the slow one must
+/// F8, and why a cancelled call's generation moves: of two cancellers with one handle, the slow one must
 /// not hit the next submission of the line.
 #[test]
 fn f8_a_stale_handle_hits_no_later_submission() {

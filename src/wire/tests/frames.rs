@@ -57,8 +57,9 @@ fn every_cut_of_a_session_gives_the_same_frames() {
 
 #[test]
 fn every_prefix_of_every_frame_is_incomplete_and_nothing_else() {
+    let step = if cfg!(miri) { 13 } else { 1 };
     for (name, _, bytes) in golden::frames() {
-        for len in 0..bytes.len() {
+        for len in (0..bytes.len()).step_by(step) {
             let (frames, end) = run(plain(), [&bytes[..len]]);
             assert!(frames.is_empty(), "{name}");
             assert_eq!(end.is_ok(), len == 0, "{name} cut at {len}");

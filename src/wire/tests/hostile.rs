@@ -11,7 +11,7 @@ use crate::wire::{
 };
 
 fn config() -> ProptestConfig {
-    let cases = if cfg!(miri) { 8 } else { 512 };
+    let cases = if cfg!(miri) { 2 } else { 512 };
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
 
