@@ -17,6 +17,8 @@ pub struct Tally {
     pub stride: usize,
     /// Rounds in which the way was another one than in the walk before, and the victim was killed at its end.
     pub missed: u64,
+    /// Rounds that were repeated because a breakpoint hit the wrong thread.
+    pub trapped: u64,
     /// Rounds.
     pub kills: u64,
     states: BTreeMap<&'static str, u64>,
@@ -37,6 +39,7 @@ impl Tally {
             positions: 0,
             stride: 1,
             missed: 0,
+            trapped: 0,
             kills: 0,
             states: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -95,6 +98,9 @@ impl fmt::Display for Tally {
         write!(f, " in {:.1} s", time.as_secs_f64())?;
         if self.kills > 0 {
             write!(f, " ({:.1} ms each)", time.as_secs_f64() * 1e3 / self.kills as f64)?;
+        }
+        if self.trapped > 0 {
+            write!(f, "; {} repeated by single steps", self.trapped)?;
         }
         write!(f, "; {} went another way; word: {}", self.missed, list(&self.states))?;
         if !self.outcomes.is_empty() {

@@ -13,6 +13,8 @@ pub struct Tracee {
     tid: Pid,
     /// To be delivered when it goes on.
     signal: Option<Signal>,
+    /// What ended it, if a signal did.
+    ended_by: Option<Signal>,
 }
 
 /// How a step ended.
@@ -95,7 +97,7 @@ impl Tracee {
         let (pid, tid) = (Pid::from_raw(pid as i32), Pid::from_raw(tid as i32));
         ptrace::seize(tid, Options::PTRACE_O_EXITKILL)?;
         ptrace::interrupt(tid)?;
-        let mut tracee = Tracee { pid, tid, signal: None };
+        let mut tracee = Tracee { pid, tid, signal: None, ended_by: None };
         loop {
             match tracee.wait() {
                 Step::Asleep => {}
@@ -108,7 +110,7 @@ impl Tracee {
     /// A child that asked to be traced, up to its first marker.
     pub fn child(pid: u32) -> Tracee {
         let pid = Pid::from_raw(pid as i32);
-        Tracee { pid, tid: pid, signal: None }
+        Tracee { pid, tid: pid, signal: None, ended_by: None }
     }
 
     /// The child dies if this process does. Only while it is stopped.
@@ -172,8 +174,8 @@ impl Tracee {
         Arrival::There
     }
 
-    /// Runs up to the instruction at `pc`. The breakpoint is in this process' own copy of the page, and no other
-    /// thread of the process runs.
+    /// Runs up to the instruction at `pc`. The breakpoint is in this process' own copy of the page. Another thread of
+    /// the process that comes by dies of it, and the process with it: see [`was_trapped`](Tracee::was_trapped).
     fn run_to(&mut self, pc: u64, asleep: Asleep<'_>) -> Arrival {
         let address = pc as ptrace::AddressType;
         let Ok(original) = ptrace::read(self.tid, address) else { return Arrival::Gone };
@@ -251,6 +253,8 @@ impl Tracee {
             return if Errno::last() == Errno::EINTR { Step::Asleep } else { Step::Gone };
         }
         if !libc::WIFSTOPPED(status) {
+            let signalled = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+            self.ended_by = signalled.and_then(|signal| Signal::try_from(signal).ok());
             return Step::Gone;
         }
         match Signal::try_from(libc::WSTOPSIG(status)) {
@@ -278,6 +282,16 @@ impl Tracee {
     pub fn kill(mut self) {
         let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
         while self.wait() != Step::Gone {}
+    }
+
+    /// Whether it is gone because a thread that is not traced ran into a breakpoint.
+    pub fn was_trapped(&self) -> bool {
+        self.ended_by == Some(Signal::SIGTRAP)
+    }
+
+    /// What ended it, if a signal did.
+    pub fn ended_by(&self) -> Option<Signal> {
+        self.ended_by
     }
 
     /// The address of its next instruction; `None` unless it is stopped.

@@ -184,7 +184,21 @@ pub fn round(
     }
     drop(alarm);
     match arrival {
-        Arrival::Gone | Arrival::Marker => return Err("the worker ended by itself".into()),
+        // Its control thread heard something just then. Once more, without breakpoints.
+        Arrival::Gone if tracee.was_trapped() && !ways.plain => {
+            if path.client == Client::Waiting {
+                scene.caller.as_mut().ok_or("no caller")?.outcome();
+            }
+            drop((pending, behind, fresh));
+            tally.trapped += 1;
+            ways.plain = true;
+            let result = round(scene, path, at, ways, tally);
+            ways.plain = false;
+            return result;
+        }
+        Arrival::Gone | Arrival::Marker => {
+            return Err(format!("the worker ended by itself, signal {:?}", tracee.ended_by()));
+        }
         Arrival::Asleep if at.is_some_and(|at| at < ways.path.len()) => tally.missed += 1,
         _ => {}
     }
