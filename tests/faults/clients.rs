@@ -193,6 +193,8 @@ fn a_forked_copy_drops_its_handles_and_harms_nothing() -> Outcome {
     let copy = {
         let copies = &mut copies;
         Kid::new(move || {
+            // First of all: a panic below maps files for its backtrace.
+            let own: Vec<&[u8]> = holes.iter().map(|hole| map_at(hole.clone())).collect();
             let (client, other, held, lease, pending, waited, cancelled, pool) = copies.take().unwrap();
             assert!(waited.is_ready(), "it would not block");
             assert_eq!(fails(waited.wait()).code(), Code::Forked);
@@ -201,7 +203,6 @@ fn a_forked_copy_drops_its_handles_and_harms_nothing() -> Outcome {
             assert_eq!(client.free_calls(), 0);
             let reads = panic::AssertUnwindSafe(|| lease.first().copied());
             assert!(panic::catch_unwind(reads).is_err(), "the client's memory is not here either");
-            let own: Vec<&[u8]> = holes.iter().map(|hole| map_at(hole.clone())).collect();
             drop((held, lease, pending));
             drop((client, other, pool));
             assert!(own.iter().all(|own| own.iter().all(|byte| *byte == 0)), "still there");
