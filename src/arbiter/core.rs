@@ -147,6 +147,8 @@ fn start<'a>(
     process::set_name("stk-arbiter")?;
     process::oom_score_adj(-500);
     signal::ignore(Signal::SIGPIPE)?;
+    // A log file that reached the limit on file sizes must not be the end of the pool.
+    signal::ignore(Signal::SIGXFSZ)?;
     signal::ignore(Signal::SIGHUP)?;
     let signals = Incoming::new(&[Signal::SIGTERM, Signal::SIGINT])?;
     let (nofile, _) = fd::raise_nofile()?;
