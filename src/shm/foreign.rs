@@ -4,6 +4,7 @@ use super::region::Region;
 use super::registry::{Owner, RegionEntry, RegionId, Registry};
 use crate::error::{Error, Kind, Result};
 use crate::limits::MAX_REGIONS;
+use crate::primitive::{AtomicUsize, Ordering};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 
@@ -24,13 +25,16 @@ struct Mapped {
 #[derive(Debug)]
 pub struct Foreign {
     places: Box<[ArcSwapOption<Mapped>]>,
+    /// Nothing was ever mapped at this place or behind it: most of them stay empty, and a sweep looks at each.
+    end: AtomicUsize,
 }
 
 impl Foreign {
     /// None yet.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Foreign {
-        Foreign { places: (0..MAX_REGIONS).map(|_| ArcSwapOption::empty()).collect() }
+        let places = (0..MAX_REGIONS).map(|_| ArcSwapOption::empty()).collect();
+        Foreign { places, end: AtomicUsize::new(0) }
     }
 
     /// Runs `f` on the region at a place if it is `owner`'s, fetching it first if need be.
@@ -55,7 +59,7 @@ impl Foreign {
             return Ok(mapped.region.clone());
         }
         let region = Arc::new(fetch.fetch(entry)?);
-        place.store(Some(Arc::new(Mapped { id: entry.id, region: region.clone() })));
+        self.put(Mapped { id: entry.id, region: region.clone() });
         // Where there is a new one there may be some that are gone: of workers that died, say. Their memory comes
         // back only when nobody maps them any more, and a client has no other moment to look.
         self.sweep(registry);
@@ -64,14 +68,20 @@ impl Foreign {
 
     /// Adds a region that came another way (a lane's requests).
     pub fn insert(&self, id: RegionId, region: Arc<Region>) {
-        if let Some(place) = self.places.get(id.index as usize) {
-            place.store(Some(Arc::new(Mapped { id, region })));
+        self.put(Mapped { id, region });
+    }
+
+    fn put(&self, mapped: Mapped) {
+        let index = mapped.id.index as usize;
+        if let Some(place) = self.places.get(index) {
+            self.end.fetch_max(index + 1, Ordering::Relaxed);
+            place.store(Some(Arc::new(mapped)));
         }
     }
 
     /// Unmaps what the table no longer lists; what is still lent stays mapped until it is dropped.
     pub fn sweep(&self, registry: &Registry) {
-        for (index, place) in self.places.iter().enumerate() {
+        for (index, place) in self.places[..self.end.load(Ordering::Relaxed)].iter().enumerate() {
             let gone = place
                 .load()
                 .as_ref()

@@ -2,7 +2,7 @@
 
 use super::held::Held;
 use crate::limits::MAX_LANES;
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::{AtomicU64, AtomicUsize, Ordering};
 use crate::ring::Queue;
 use crate::shm::{Board, Control, LaneState, Registry, Requests};
 use arc_swap::ArcSwapOption;
@@ -40,6 +40,8 @@ impl Lane {
 #[derive(Debug)]
 pub struct Lanes {
     mapped: Box<[ArcSwapOption<Lane>]>,
+    /// Nothing was ever mapped at this place or behind it.
+    end: AtomicUsize,
     /// Serial numbers that this worker will not look at again: damaged, or refused by the arbiter.
     shunned: Box<[AtomicU64]>,
 }
@@ -49,6 +51,7 @@ impl Lanes {
     pub fn new() -> Lanes {
         Lanes {
             mapped: (0..MAX_LANES).map(|_| ArcSwapOption::empty()).collect(),
+            end: AtomicUsize::new(0),
             shunned: (0..MAX_LANES).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -70,6 +73,7 @@ impl Lanes {
 
     /// Keeps a mapping; returns the one that was there before.
     pub fn keep(&self, lane: Arc<Lane>) -> Option<Arc<Lane>> {
+        self.end.fetch_max(lane.index + 1, Ordering::Relaxed);
         self.mapped[lane.index].swap(Some(lane))
     }
 
@@ -80,7 +84,7 @@ impl Lanes {
 
     /// Takes out the mappings of lanes that are nobody's any more.
     pub fn stale<'a>(&'a self, registry: &'a Registry) -> impl Iterator<Item = Arc<Lane>> + 'a {
-        self.mapped.iter().enumerate().filter_map(|(index, place)| {
+        self.places().enumerate().filter_map(|(index, place)| {
             let gone = place.load().as_ref().is_some_and(|l| registry.lane(index).serial() != Some(l.serial));
             if gone { place.swap(None) } else { None }
         })
@@ -88,6 +92,10 @@ impl Lanes {
 
     /// The mappings there are.
     pub fn all(&self) -> impl Iterator<Item = Arc<Lane>> + '_ {
-        self.mapped.iter().filter_map(|place| place.load_full())
+        self.places().filter_map(|place| place.load_full())
+    }
+
+    fn places(&self) -> std::slice::Iter<'_, ArcSwapOption<Lane>> {
+        self.mapped[..self.end.load(Ordering::Relaxed)].iter()
     }
 }
