@@ -110,26 +110,31 @@ fn kill_one(
     let gone = || Error::bad_request("the calling thread is gone");
     order.send(()).map_err(|_| gone())?;
     until_at_work(pid)?;
-    let start = clock::monotonic_ns();
-    pidfd::send_signal(handle.as_fd(), Signal::SIGKILL)?;
-    pidfd::wait_exited(handle.as_fd(), None)?;
-    let exited = clock::monotonic_ns();
+    // Each is waited for by a thread of its own: the next worker may be ready before this one is gone.
+    let (start, exited, ready) = std::thread::scope(|scope| {
+        let gone = scope.spawn(|| pidfd::wait_exited(handle.as_fd(), None).map(|_| clock::monotonic_ns()));
+        let start = clock::monotonic_ns();
+        pidfd::send_signal(handle.as_fd(), Signal::SIGKILL)?;
+        while !client.worker_pids().iter().any(|&other| other != pid) {
+            if clock::monotonic_ns() - start > GIVE_UP_NS {
+                return Err(Error::bad_request("no new worker within 30 s"));
+            }
+            clock::sleep(LOOK);
+        }
+        let ready = clock::monotonic_ns();
+        let exited = gone.join().map_err(|_| Error::bad_request("a thread of the bench panicked"))??;
+        Ok((start, exited, ready))
+    })?;
     let (told, error) = outcomes.recv().map_err(|_| gone())?;
     match error {
         Some(error) if error.code() == Code::WorkerDied => {}
         Some(other) => return Err(other.context("a call whose worker was killed")),
         None => return Err(Error::bad_request("a call whose worker was killed ended well")),
     }
-    while !client.worker_pids().iter().any(|&other| other != pid) {
-        if clock::monotonic_ns() - start > GIVE_UP_NS {
-            return Err(Error::bad_request("no new worker within 30 s"));
-        }
-        clock::sleep(LOOK);
-    }
     let since = |ns: u64| u32::try_from(ns.saturating_sub(start)).unwrap_or(u32::MAX);
     times.error.add(&mut vec![since(told)]);
     times.handle.add(&mut vec![since(exited)]);
-    times.ready.add(&mut vec![since(clock::monotonic_ns())]);
+    times.ready.add(&mut vec![since(ready)]);
     Ok(())
 }
 
