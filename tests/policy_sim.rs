@@ -247,6 +247,7 @@ struct World {
     forgiven_of: Vec<u64>,
     spawn_times: Vec<u64>,
     log_times: Vec<u64>,
+    trouble_times: Vec<u64>,
     state: PoolState,
     exited: bool,
     tally: Tally,
@@ -305,6 +306,7 @@ impl World {
             forgiven_of: vec![0; config.workers],
             spawn_times: Vec::new(),
             log_times: Vec::new(),
+            trouble_times: Vec::new(),
             exited: false,
             tally: Tally::default(),
             config,
@@ -485,8 +487,12 @@ impl World {
             }
             Action::Log { .. } => {
                 self.tally.logs += 1;
-                self.log_times.push(self.now);
-                check_rate(&self.log_times, LOG_BURST, LOG_GAP_NS, "log lines");
+                let times = match event {
+                    Event::Trouble { .. } => &mut self.trouble_times,
+                    _ => &mut self.log_times,
+                };
+                times.push(self.now);
+                check_rate(times, LOG_BURST, LOG_GAP_NS, "log lines");
             }
         }
     }

@@ -6,8 +6,9 @@ use super::token::Source;
 use crate::conn::{Message, Received, Stream};
 use crate::error::{Bound, Error, Kind as ErrorKind, Result};
 use crate::limits::MAX_LANES;
-use crate::ring::{Queue, State};
-use crate::shm::{Board, Control, LaneState, Owner, RegionId, RegionKind, Requests, layout_hash};
+use crate::pool::Life;
+use crate::ring::{CallLine, Queue, State};
+use crate::shm::{Board, Control, LaneState, OwnRecord, Owner, RegionId, RegionKind, Requests, layout_hash};
 use crate::sys::futex::Kernel;
 use crate::sys::{pidfd, socket};
 use crate::wire::Kind;
@@ -20,8 +21,6 @@ pub struct Client {
     pub stream: Option<Stream>,
     /// The process at its other end; known once it said HELLO.
     pub process: Option<OwnedFd>,
-    /// It lets go of everything, and closes.
-    pub said_bye: bool,
     /// Its lanes: one, and those that were found damaged.
     pub lanes: Vec<usize>,
 }
@@ -60,8 +59,7 @@ impl Arbiter<'_> {
         let number = self.next_client;
         self.next_client = self.next_client.wrapping_add(1);
         self.watch(fd.as_fd(), Source::Client(number))?;
-        let client =
-            Client { stream: Some(Stream::new(fd)), process: None, said_bye: false, lanes: Vec::new() };
+        let client = Client { stream: Some(Stream::new(fd)), process: None, lanes: Vec::new() };
         self.clients.insert(number, client);
         // What it wrote before we watched makes no edge.
         self.client_said(number);
@@ -93,20 +91,20 @@ impl Arbiter<'_> {
         }
     }
 
-    /// A connection ended. Unless the client said that it lets go, its process may still read results: then its
-    /// lanes are of no more use, but nothing of them is given to others while there is a call on them.
+    /// A connection ended without a BYE. While the process lives it may still read results: then its lanes are of no
+    /// more use, but nothing of them is given to others while there is a call on them, which the tick looks at.
     fn connection_ended(&mut self, number: u32) {
         let Some(client) = self.clients.get(&number) else { return };
-        let gone = client.process.as_ref().is_none_or(|p| pidfd::has_exited(p.as_fd()).unwrap_or(true));
-        if client.said_bye || gone {
+        let gone = client.process.as_ref().is_none_or(|p| pidfd::has_exited(p.as_fd()).unwrap_or(false));
+        if gone {
             return self.client_gone(number);
         }
         for index in client.lanes.clone() {
             if let Some(serial) = self.lanes[index].as_ref().map(|lane| lane.serial) {
-                self.suspect(index, serial, "its client's connection ended");
+                log::debug!("lane {index} of client {serial}: its client's connection ended");
+                self.retire(index, serial);
             }
         }
-        self.forget_silent_clients();
     }
 
     /// Forgets the clients that live, but without a connection, once no call of theirs is left.
@@ -120,13 +118,37 @@ impl Arbiter<'_> {
     }
 
     fn is_unused(&self, lanes: &[usize]) -> bool {
-        let mut lines =
-            lanes.iter().filter_map(|i| self.lanes[*i].as_ref()).flat_map(|lane| lane.control.lines());
-        lines.all(|line| line.look().is_ok_and(|word| matches!(word.state(), State::Idle | State::Acked)))
+        let mut lanes = lanes.iter().filter_map(|i| self.lanes[*i].as_ref());
+        lanes.all(|lane| {
+            let mut lines = lane.control.lines().iter().enumerate();
+            lines.all(|(call, line)| {
+                let Ok(word) = line.look() else { return false };
+                // A client leaves the words of a damaged lane as they are, and says so in its record.
+                let given_up = || {
+                    let own = lane.requests.as_ref().map(|requests| requests.own(call).0);
+                    own == Some(OwnRecord::Cancelled(word.generation()))
+                };
+                match word.state() {
+                    State::Idle | State::Acked => true,
+                    State::Queued | State::Done | State::Lost => given_up(),
+                    State::Running | State::Abandoned => false,
+                }
+            })
+        })
+    }
+
+    /// Forgets the lanes that a client was given and never registered a requests region for: nobody knows of them.
+    fn drop_unopened(&mut self, number: u32) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        let lanes = &self.lanes;
+        client.lanes.retain(|index| lanes[*index].as_ref().is_some_and(|lane| lane.is_open));
     }
 
     fn client_asks(&mut self, number: u32, mut message: Message) -> Result<Option<Message>> {
         let id = message.id;
+        if !self.clients.contains_key(&number) {
+            return Err(Error::new(ErrorKind::Frame("a message after BYE".into())));
+        }
         match message.kind {
             Kind::Hello | Kind::Register if message.fds_lost => {
                 let error =
@@ -157,6 +179,7 @@ impl Arbiter<'_> {
                 if self.owns(number, index) {
                     self.suspect(index, serial, "its client found it damaged");
                 }
+                self.drop_unopened(number);
                 let released = message.field("released").and_then(|v| v.as_list()).unwrap_or_default();
                 for old in released.iter().filter_map(|v| v.as_int()).filter(|old| *old as u64 != serial) {
                     self.release_lane(number, old as u64);
@@ -188,11 +211,9 @@ impl Arbiter<'_> {
                 }
             }
             Kind::Fetch => Ok(Some(self.answer_fetch(&message))),
+            // Not at the end of the connection: a copy of the process may keep that open.
             Kind::Bye => {
-                // The end of the connection follows.
-                if let Some(client) = self.clients.get_mut(&number) {
-                    client.said_bye = true;
-                }
+                self.client_gone(number);
                 Ok(None)
             }
             other => Err(Error::new(ErrorKind::Frame(format!("a client sent a message {other:?}").into()))),
@@ -368,6 +389,16 @@ impl Arbiter<'_> {
         self.ring_everybody();
     }
 
+    /// Takes a word from a life that does not exist. Every word of a dead life was repaired before it was reaped, so this
+    /// one was damaged; nobody else would ever move it.
+    fn disown(&self, line: &CallLine) {
+        let Ok(word) = line.look() else { return };
+        let (State::Running | State::Abandoned, Some(life)) = (word.state(), word.life()) else { return };
+        if Life::new(life.get()).is_none_or(|life| !self.workers.contains_key(&life)) {
+            let _ = line.repair(life, |_| true);
+        }
+    }
+
     /// Takes the steps of dead clients, and frees the lanes in which nothing is left.
     pub(super) fn reclaim_closing(&mut self) {
         for index in 0..self.lanes.len() {
@@ -381,6 +412,7 @@ impl Arbiter<'_> {
             }
             let mut idle = true;
             for line in lane.control.lines() {
+                self.disown(line);
                 // A damaged word waits for nobody: its memory is dropped with the lane, never reused.
                 idle &= line.reclaim().unwrap_or(true);
                 line.bell.ring(&Kernel);

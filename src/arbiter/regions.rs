@@ -1,7 +1,7 @@
 //! The regions that others registered: their descriptors, their places in the registry's table.
 
 use crate::error::{Bound, Error, Kind, Result};
-use crate::limits::{MAX_REGION, MAX_REGIONS};
+use crate::limits::{MAX_PLACES, MAX_REGION, MAX_REGIONS};
 use crate::shm::{Owner, Region, RegionEntry, RegionId, RegionKind, Registry};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -37,7 +37,9 @@ impl Regions {
             return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: MAX_REGION as u64 }));
         }
         let free = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
-        if free == MAX_REGIONS {
+        // The last places are kept for results: clients must not be able to keep workers from being born.
+        let places = if kind == RegionKind::Results { MAX_REGIONS } else { MAX_REGIONS - MAX_PLACES };
+        if free >= places {
             return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: MAX_REGIONS as u64 }));
         }
         let region = Arc::new(Region::adopt_keeping(kind, fd, len)?);

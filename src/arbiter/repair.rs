@@ -152,6 +152,14 @@ impl Arbiter<'_> {
             return;
         }
         self.trouble(format!("lane {index} of client {serial} is suspect: {why}"));
+        self.retire(index, serial);
+    }
+
+    /// Has nobody take calls from a lane any more.
+    pub(super) fn retire(&mut self, index: usize, serial: u64) {
+        if self.registry.lane(index) != LaneState::Open(serial) {
+            return;
+        }
         self.registry.set_lane(index, LaneState::Suspect(serial));
         self.board.pending().clear(index);
         if let Some(lane) = &self.lanes[index] {

@@ -1,10 +1,11 @@
 //! The slow tick: the backstop for everything that a crash, a stop or a stray write may have lost.
 
 use super::core::Arbiter;
+use super::workers::ring_life;
 use crate::limits::LANE_CALLS;
 use crate::pool::{Event, Life, Why};
 use crate::ring::{Generation, State, Word};
-use crate::shm::{Deadline, OwnRecord};
+use crate::shm::{Deadline, LaneState, OwnRecord, ResultKey};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
 
@@ -35,6 +36,9 @@ impl Arbiter<'_> {
         let mut damaged = Vec::new();
         let mut overdue: Vec<Life> = Vec::new();
         for lane in self.lanes.iter_mut().flatten() {
+            let state = self.registry.lane(lane.index);
+            let is_open = state == LaneState::Open(lane.serial);
+            let is_closing = state == LaneState::Closing(lane.serial);
             let mut pending = false;
             for (call, line) in lane.control.lines().iter().enumerate() {
                 let word = match line.look() {
@@ -50,7 +54,7 @@ impl Arbiter<'_> {
                     (State::Queued, _) => {
                         pending = true;
                         queued = Some(word.generation());
-                        stuck |= lane.seen.queued[call] == queued;
+                        stuck |= is_open && lane.seen.queued[call] == queued;
                     }
                     (State::Running | State::Abandoned, Some(life)) if !self.workers.contains_key(&life) => {
                         // Every word of a dead life was repaired before it was reaped: nobody's worker wrote this.
@@ -71,7 +75,15 @@ impl Arbiter<'_> {
                     (State::Abandoned, Some(life)) => {
                         abandoned = Some(word);
                         if lane.seen.abandoned[call] == abandoned {
-                            overdue.push(life);
+                            let key = ResultKey { lane: lane.serial, call, generation: word.generation() };
+                            let results = self.workers.get(&life).and_then(|w| w.results.as_ref());
+                            // A stray write may name a worker that has nothing to do with the call: where nobody waits
+                            // for it, that one must not pay.
+                            if is_closing && results.is_some_and(|r| !r.has_begun(key)) {
+                                let _ = line.acknowledge(word.generation(), ring_life(life));
+                            } else {
+                                overdue.push(life);
+                            }
                         }
                     }
                     (State::Done | State::Lost | State::Acked, _) => line.bell.ring(&Kernel),
@@ -80,7 +92,7 @@ impl Arbiter<'_> {
                 lane.seen.queued[call] = queued;
                 lane.seen.abandoned[call] = abandoned;
             }
-            if pending && lane.is_open {
+            if pending && is_open {
                 self.board.pending().set(lane.index);
             }
         }

@@ -118,19 +118,29 @@ impl Arbiter<'_> {
     fn worker_asks(&mut self, life: Life, mut message: Message) -> Result<Option<Message>> {
         let id = message.id;
         match message.kind {
+            // The want is ours: it is no sign that the worker is broken.
+            Kind::Hello | Kind::Register if message.fds_lost => {
+                let error =
+                    Error::os("recvmsg", libc::EMFILE).context("the arbiter may not open more descriptors");
+                Ok(Some(Message::refused(&error).answering(id)))
+            }
             Kind::Hello => {
                 if message.bits("layout")? != layout_hash() || message.int::<u16>("life")? != life.get() {
                     return Err(Error::new(ErrorKind::Incompatible("a worker of another build".into())));
                 }
                 let [fd] = message.take_fds()?;
                 let owner = Owner::Life(life.get());
-                let (region_id, region) = self.regions.register(
+                let registered = self.regions.register(
                     &self.registry,
                     RegionKind::Results,
                     fd,
                     crate::shm::RESULTS_LEN,
                     owner,
-                )?;
+                );
+                let (region_id, region) = match registered {
+                    Ok(registered) => registered,
+                    Err(error) => return Ok(Some(Message::refused(&error).answering(id))),
+                };
                 if let Some(worker) = self.workers.get_mut(&life) {
                     worker.results = Results::of(&region);
                 }

@@ -73,10 +73,11 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         if !self.may_retry(&first) {
             return Err(first);
         }
-        match self.send(deadline).and_then(Flight::wait) {
+        match self.send(deadline) {
             // A lease of a lane that was replaced meanwhile cannot be sent again: then the first outcome stands.
             Err(second) if second.code() == Code::BadRequest => Err(first),
-            outcome => outcome,
+            Err(second) => Err(second),
+            Ok(flight) => flight.wait(),
         }
     }
 
@@ -116,7 +117,7 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         let shared = self.shared;
         shared.check()?;
         shared.check_app(self.app, self.action)?;
-        let lane = shared.lane.load_full();
+        let lane = shared.sound_lane()?;
         let (call, generation) = lane.take()?;
         // From here on the call is ours: it goes back, or a flight takes it.
         if let Err(error) = self.encode(&lane, call) {
@@ -145,9 +146,7 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
             }
             Err(SubmitError::Damaged) => {
                 shared.renew(&lane, "the submit ring or a call word makes no sense");
-                return Err(Error::new(ErrorKind::Protocol(
-                    "the lane was damaged; it has been replaced".into(),
-                )));
+                return Err(Error::new(ErrorKind::Protocol("the lane is damaged".into())));
             }
         }
         // The fence was made: now either the arbiter's sweep sees the word or we see the state.

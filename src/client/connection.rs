@@ -8,8 +8,8 @@ use crate::limits::MAX_NAME;
 use crate::primitive::{AtomicBool, Ordering};
 use crate::ring::{Budget, Mode};
 use crate::shm::{
-    Board, Control, Fetch, Foreign, Region, RegionEntry, RegionId, RegionKind, Register, Registry, Requests,
-    layout_hash,
+    Board, Control, Fetch, Foreign, LaneState, Region, RegionEntry, RegionId, RegionKind, Register, Registry,
+    Requests, layout_hash,
 };
 use crate::sys::fork_guard::ForkGuard;
 use crate::sys::{pidfd, process};
@@ -175,6 +175,25 @@ impl Shared {
             )));
         }
         Ok(())
+    }
+
+    /// The lane to use: the present one, or a fresh one if that was found damaged and could not be replaced so far.
+    #[inline]
+    pub(super) fn sound_lane(&self) -> Result<Arc<Lane>> {
+        let lane = self.lane.load_full();
+        if self.registry.lane(lane.index) == LaneState::Open(lane.serial) {
+            return Ok(lane);
+        }
+        if !self.arbiter.is_dead() {
+            self.renew(&lane, "it is not open");
+        }
+        let fresh = self.lane.load_full();
+        if Arc::ptr_eq(&lane, &fresh) {
+            self.check()?;
+            let why = "the client's memory is damaged and cannot be replaced at present, or its connection is broken";
+            return Err(Error::new(ErrorKind::Protocol(why.into())));
+        }
+        Ok(fresh)
     }
 
     /// The lane was found damaged: has it retired and takes a fresh one. Calls in flight on it end as `Protocol`.

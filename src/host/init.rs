@@ -22,6 +22,8 @@ static APPS: Mutex<Option<Apps>> = Mutex::new(None);
 /// that copy `init` registers the same apps, becomes the arbiter and *never returns*. So what stands before it in
 /// `main` runs in both, and it must not start threads. Where a program wants a logger in its arbiter and workers,
 /// it installs it inside the closure.
+/// What the closure opens stays open in the arbiter and in the workers; what is opened after it does not reach the
+/// workers (a logger that rotates its files by itself, say), and it must not start threads either.
 ///
 /// ```no_run
 /// # use stokehold::{App, Args, Ctx, Reply, Result};
@@ -107,7 +109,13 @@ fn become_arbiter(
     let mut apps = Apps::default();
     let registered = catch_panic(|| register(&mut apps).map(drop));
     match registered.unwrap_or_else(|panic| Err(Error::new(Kind::App(panic)))) {
-        Ok(()) => arbiter::run(socket, token, &apps),
+        Ok(()) => match process::task_count() {
+            Ok(found) if found > 1 => {
+                let error = Error::new(Kind::Threads { found });
+                refuse(socket, &error.context("the closure given to stokehold::init started a thread"))
+            }
+            _ => arbiter::run(socket, token, &apps),
+        },
         Err(error) => refuse(socket, &error.context("the closure given to stokehold::init, in the arbiter")),
     }
 }

@@ -27,6 +27,7 @@ pub struct Policy {
     spent: bool,
     spawns: Bucket,
     logs: Bucket,
+    troubles: Bucket,
     /// Log lines that were left out since the last one that was not.
     unsaid: u64,
     /// The latest time handed in.
@@ -60,6 +61,7 @@ impl Policy {
             spent: false,
             spawns: Bucket::new(SPAWN_BURST, SPAWN_GAP_NS),
             logs: Bucket::new(LOG_BURST, LOG_GAP_NS),
+            troubles: Bucket::new(LOG_BURST, LOG_GAP_NS),
             unsaid: 0,
             now,
         })
@@ -80,7 +82,7 @@ impl Policy {
             Event::Exited { life, status } => self.exited(life, status, out),
             Event::Cordon { life, why } => self.cordon(life, why, out),
             Event::Shutdown { mode } => self.shutdown(mode, out),
-            Event::Trouble { text } => self.say(out, Level::Warn, || text),
+            Event::Trouble { text } => self.complain(&text, out),
             Event::Tick => {}
         }
         self.expire(out);
@@ -166,10 +168,16 @@ impl Policy {
             i.doom = Some(Cause::BootFailed);
             let slot = i.slot;
             self.say(out, Level::Error, || {
-                let text: String = text.chars().flat_map(char::escape_debug).take(TEXT_MAX).collect();
-                format!("worker {slot} (life {life}) cannot boot: {text}")
+                format!("worker {slot} (life {life}) cannot boot: {}", tame(text))
             });
             self.kill(life, out);
+        }
+    }
+
+    /// What peers do has a limit of its own, so that it cannot keep more important news out of the log.
+    fn complain(&mut self, text: &str, out: &mut Vec<Action>) {
+        if self.troubles.take(self.now) {
+            out.push(Action::Log { level: Level::Warn, text: tame(text) });
         }
     }
 
@@ -463,6 +471,13 @@ const LOG_BURST: u64 = 16;
 const LOG_GAP_NS: u64 = 1_000_000_000;
 /// Longest text of a worker's that is logged, in characters.
 const TEXT_MAX: usize = 200;
+
+/// What a peer said, on one short line.
+fn tame(text: &str) -> String {
+    let escape = |c: char| c.is_control().then(|| c.escape_default()).into_iter().flatten();
+    let plain = |c: char| (!c.is_control()).then_some(c);
+    text.chars().flat_map(|c| escape(c).chain(plain(c))).take(TEXT_MAX).collect()
+}
 /// How long a process may take to die of SIGKILL before it is given up. The largest that was measured, 4 GiB on a
 /// busy machine, took 0.7 s.
 const LOST_AFTER_NS: u64 = 10_000_000_000;

@@ -118,12 +118,14 @@ impl Roster {
         first.map(|(n, until)| (SlotIndex::new(n), until))
     }
 
-    /// Whether no slot has hope: its starts come to nothing time and again, or too many of its former lives hang.
+    /// Whether no slot has hope: its starts come to nothing time and again, or its place is taken by former lives that
+    /// hang in the kernel. Those that are merely on their way out will be gone.
     pub(super) fn is_stranded(&self) -> bool {
         let occupancies = self.occupancies();
+        let is_full = self.lives.iter().filter(|i| i.is_lost()).count() >= self.max_lives;
         self.slots.iter().zip(&occupancies).all(|(slot, it)| {
             let hopeless = slot.start_failed && slot.streak >= HOPELESS;
-            hopeless || !it.filled && (!it.is_open() || self.is_full())
+            hopeless || !it.filled && (it.lost >= PREDECESSORS_MAX || is_full)
         })
     }
 
@@ -137,7 +139,12 @@ impl Roster {
         let mut all = [Occupancy::default(); MAX_WORKERS];
         for i in &self.lives {
             let it = &mut all[i.slot.index()];
-            if i.is_serving() { it.filled = true } else { it.predecessors += 1 }
+            if i.is_serving() {
+                it.filled = true
+            } else {
+                it.predecessors += 1
+            }
+            it.lost += usize::from(i.is_lost());
         }
         all
     }
@@ -150,6 +157,8 @@ struct Occupancy {
     filled: bool,
     /// Lives on their way out.
     predecessors: usize,
+    /// Those among them that do not die.
+    lost: usize,
 }
 
 impl Occupancy {

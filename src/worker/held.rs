@@ -75,6 +75,13 @@ pub struct Held([AtomicU64; LANE_CALLS]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holding(u64);
 
+impl Holding {
+    /// The submission that the record answers.
+    pub fn generation(self) -> Generation {
+        Generation((self.0 >> 32) as u32)
+    }
+}
+
 impl Held {
     /// None.
     pub fn new() -> Held {

@@ -21,11 +21,12 @@ impl Worker {
     /// Runs a call that was claimed a moment ago. Whatever happens in it, the word leaves RUNNING, or this process
     /// dies and the arbiter moves it.
     pub(super) fn run(self: &Arc<Self>, thread: usize, lane: &Lane, entry: Entry) {
-        // That it was submitted again proves that its client let go of the last result.
-        self.give_back(lane, entry.call, lane.held.peek(entry.call));
         let (own, Deadline(deadline)) = lane.requests.own(entry.call);
         match own {
-            OwnRecord::Queued(generation) if generation == entry.generation => {}
+            OwnRecord::Queued(generation) if generation == entry.generation => {
+                // That it was submitted again proves that its client let go of the last result.
+                self.give_back(lane, entry.call, lane.held.peek(entry.call));
+            }
             // Given up since the claim: its client moved the word to ABANDONED before it said so.
             OwnRecord::Cancelled(generation) if generation == entry.generation => {
                 return self.let_go(lane, entry);
@@ -86,7 +87,7 @@ impl Worker {
         let body = match request.body() {
             Some(Body::Inline(len)) => request.copy_inline(len, place),
             Some(Body::Block { region, offset, len }) => {
-                large = self.copy_block(refs.lane, region, offset, len)?;
+                large = self.copy_block(refs.lane, region, offset, len).map_err(|error| refs.note(error))?;
                 &large
             }
             None => return Err(Error::bad_request("the request's record makes no sense")),
@@ -274,6 +275,17 @@ struct ClientMemory<'w> {
     trouble: RefCell<Option<Error>>,
 }
 
+impl ClientMemory<'_> {
+    /// Remembers an error that is not the caller's doing; what comes back stands for it.
+    fn note(&self, error: Error) -> Error {
+        if matches!(error.code(), Code::BadRequest | Code::Incompatible | Code::Protocol) {
+            return error;
+        }
+        *self.trouble.borrow_mut() = Some(error);
+        Error::bad_request("a region cannot be reached")
+    }
+}
+
 impl Resolve for ClientMemory<'_> {
     fn resolve(&self, reference: Reference) -> Result<&[u8], WireError> {
         let owner = Owner::of_lane(self.lane.serial);
@@ -282,9 +294,7 @@ impl Resolve for ClientMemory<'_> {
             .foreign
             .get(&self.worker.registry, reference.region, owner, &self.worker.fetcher)
             .map_err(|error| {
-                if !matches!(error.code(), Code::BadRequest | Code::Incompatible | Code::Protocol) {
-                    *self.trouble.borrow_mut() = Some(error);
-                }
+                self.note(error);
                 WireError::BadReference { region: reference.region }
             })?;
         self.pinned

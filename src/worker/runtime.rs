@@ -6,8 +6,10 @@ use super::lanes::{Lane, Lanes};
 use crate::conn::{Link, Message};
 use crate::error::{Code, Result};
 use crate::limits::MAX_LANES;
-use crate::primitive::{AtomicBool, AtomicU64, Ordering, spin_loop};
-use crate::ring::{Adaptive, CallLine, Entry, Life, Mode, Parker, Taken, Waited, wake_idle};
+use crate::primitive::{AtomicBool, AtomicU64, Ordering, fence, spin_loop};
+use crate::ring::{
+    Adaptive, CallLine, Entry, Generation, Life, Mode, Parker, Taken, Waited, Word, wake_idle,
+};
 use crate::shm::{
     Board, Control, Fetch, Foreign, LaneState, OwnRecord, Placed, RESULT_BLOCKS, Region, RegionEntry,
     RegionId, RegionKind, Register, Registry, Requests, Results, Store,
@@ -16,7 +18,7 @@ use crate::sys::futex::Kernel;
 use crate::sys::{awake, clock, cpu};
 use crate::wire::Kind;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 /// Everything that the threads of one worker share.
@@ -33,7 +35,10 @@ pub struct Worker {
     pub(super) apps: OnceLock<Vec<(String, Box<dyn AnyApp>)>>,
     /// For what app threads ask of the arbiter; the control thread has a socket of its own.
     pub(super) fetcher: Fetcher,
+    /// Held by the thread that maps a lane or drops mappings.
     mapping: Mutex<()>,
+    /// A lane is being fetched.
+    is_mapping: AtomicBool,
     stopping: AtomicBool,
     swept_ns: AtomicU64,
     parkers: std::ops::Range<usize>,
@@ -91,6 +96,7 @@ impl Worker {
             apps: OnceLock::new(),
             fetcher: Fetcher(Mutex::new(fetcher)),
             mapping: Mutex::new(()),
+            is_mapping: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             swept_ns: AtomicU64::new(0),
             parkers,
@@ -207,11 +213,7 @@ impl Worker {
                 let current = || self.lanes.open(&self.registry, index) == Some(serial);
                 if queue.quiesce_if(current) {
                     // Others who looked while the bit was away may sleep beside what came in between.
-                    wake_idle(self.board.idle(), |parker| {
-                        if let Some(doorbell) = self.board.doorbell(parker) {
-                            doorbell.ring(&Kernel);
-                        }
-                    });
+                    self.wake_idle();
                 }
                 None
             }
@@ -297,7 +299,11 @@ impl Worker {
             if index < from {
                 return false;
             }
-            if self.lanes.open(&self.registry, index).is_some() {
+            // What is not mapped is left to the thread that maps, which wakes the others when it is done.
+            let is_ours = |serial| {
+                !self.is_mapping.load(Ordering::Acquire) || self.lanes.mapped(index, serial).is_some()
+            };
+            if self.lanes.open(&self.registry, index).is_some_and(is_ours) {
                 return true;
             }
             from = index + 1;
@@ -308,32 +314,19 @@ impl Worker {
         false
     }
 
-    /// Maps a lane that this worker meets for the first time. One that cannot be had is not looked at again.
+    /// Maps a lane that this worker meets for the first time. One that cannot be had is not looked at again. `None`
+    /// also while another thread maps one: the arbiter may take long over it, and there may be calls of other lanes.
     fn map(&self, index: usize, serial: u64) -> Option<Arc<Lane>> {
         // One thread at a time: two mappings of one lane would hold the same calls' results.
-        let _turn = self.mapping.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(first) = self.lanes.mapped(index, serial) {
-            return Some(first);
-        }
-        let fetched = self.fetcher.lane(index, serial).and_then(|(control, requests, id)| {
-            let requests = Requests::adopt(requests)?;
-            self.foreign.insert(id, requests.region().clone());
-            Ok(Lane {
-                index,
-                serial,
-                control: Control::adopt(control)?,
-                requests,
-                held: super::held::Held::new(),
-            })
-        });
-        match fetched {
-            Ok(lane) => {
-                let lane = Arc::new(lane);
-                if let Some(old) = self.lanes.keep(lane.clone()) {
-                    self.forget(&old);
-                }
-                Some(lane)
-            }
+        let turn = self.try_mapping()?;
+        let mapped = self.map_in_turn(index, serial);
+        self.is_mapping.store(false, Ordering::Release);
+        drop(turn);
+        // Others may have gone to sleep beside a lane that they left to us: see `has_work`.
+        fence(Ordering::SeqCst);
+        self.wake_idle();
+        match mapped {
+            Ok(lane) => Some(lane),
             Err(error) => {
                 log::debug!("lane {index} of client {serial} cannot be mapped: {error}");
                 match error.code() {
@@ -344,6 +337,38 @@ impl Worker {
                 None
             }
         }
+    }
+
+    fn try_mapping(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.mapping.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn map_in_turn(&self, index: usize, serial: u64) -> Result<Arc<Lane>> {
+        if let Some(first) = self.lanes.mapped(index, serial) {
+            return Ok(first);
+        }
+        self.is_mapping.store(true, Ordering::Release);
+        let (control, requests, id) = self.fetcher.lane(index, serial)?;
+        let requests = Requests::adopt(requests)?;
+        self.foreign.insert(id, requests.region().clone());
+        let (control, held) = (Control::adopt(control)?, super::held::Held::new());
+        let lane = Arc::new(Lane { index, serial, control, requests, held });
+        if let Some(old) = self.lanes.keep(lane.clone()) {
+            self.forget(&old);
+        }
+        Ok(lane)
+    }
+
+    fn wake_idle(&self) {
+        wake_idle(self.board.idle(), |parker| {
+            if let Some(doorbell) = self.board.doorbell(parker) {
+                doorbell.ring(&Kernel);
+            }
+        });
     }
 
     /// Tells the arbiter that a lane is damaged, and looks at it no more.
@@ -393,18 +418,13 @@ impl Worker {
 
     /// Takes back the records of calls that their clients moved on.
     fn reclaim_held(&self) {
-        use crate::ring::State;
         for lane in self.lanes.all() {
-            for (call, line) in lane.control.lines().iter().enumerate() {
+            for call in 0..lane.control.lines().len() {
                 // This first: what is held later is not what was looked at.
                 let Some(holding) = lane.held.peek(call) else { continue };
-                let ours = line.look().is_ok_and(|word| {
-                    word.life() == Some(self.life)
-                        && matches!(word.state(), State::Running | State::Done | State::Abandoned)
-                        // A client leaves the words of a damaged lane as they are, and says so in its record.
-                        && lane.requests.own(call).0 != OwnRecord::Cancelled(word.generation())
-                });
-                if !ours && let Some(record) = lane.held.release(call, holding) {
+                if is_over(&lane, call, holding.generation())
+                    && let Some(record) = lane.held.release(call, holding)
+                {
                     self.free_record(record);
                 }
             }
@@ -426,7 +446,8 @@ impl Worker {
         {
             return false;
         }
-        let _turn = self.mapping.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not behind a thread that maps a lane: the arbiter may take long over that, and calls wait here.
+        let Some(_turn) = self.try_mapping() else { return false };
         for lane in self.lanes.stale(&self.registry) {
             self.forget(&lane);
         }
@@ -442,6 +463,18 @@ impl Worker {
                 self.free_record(record);
             }
         }
+    }
+}
+
+/// Whether a client is through with the result of this submission. The shared word alone does not decide that, since
+/// anybody may have scribbled over it: it counts where it agrees with the client's own record.
+fn is_over(lane: &Lane, call: usize, generation: Generation) -> bool {
+    match lane.requests.own(call).0 {
+        OwnRecord::Queued(now) if now == generation => {
+            lane.control.lines()[call].look() == Ok(Word::idle(generation.next()))
+        }
+        OwnRecord::Queued(_) | OwnRecord::Cancelled(_) => true,
+        OwnRecord::None => false,
     }
 }
 

@@ -4,7 +4,7 @@ use crate::app::{all_free, begun, builder, call, fails, number, open, ready, unt
 use crate::guard::{PoolGuard, kill, stop};
 use crate::harness::Outcome;
 use nix::sys::signal::Signal;
-use stokehold::{Cause, Kill, Kind};
+use stokehold::{Cause, Code, Kill, Kind};
 
 crate::tests! {
     a_deadline_in_the_queue_and_the_app_never_sees_the_call,
@@ -12,6 +12,7 @@ crate::tests! {
     a_call_that_lets_go_late_keeps_its_worker,
     a_stopped_worker_is_replaced,
     a_stopped_idle_worker_leaves_calls_in_the_queue,
+    impatient_callers_do_not_degrade_the_pool,
     the_pool_has_a_deadline_of_its_own,
     a_call_beside_an_endless_one_dies_of_the_others_deadline,
 }
@@ -105,6 +106,27 @@ fn a_stopped_idle_worker_leaves_calls_in_the_queue() -> Outcome {
     assert_eq!(number(waiting.wait()), 2);
     assert_eq!((begun(1), begun(2)), (0, 1));
     assert_eq!(client.free_calls(), 64);
+    Ok(())
+}
+
+/// Each costs the pool its worker for longer than the next takes to come.
+fn impatient_callers_do_not_degrade_the_pool() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1).kill_grace_ms(60_000));
+    let (impatient, innocent) = (pool.client().unwrap(), pool.client().unwrap());
+    for id in 0..3 {
+        let before = impatient.worker_pids();
+        let error = fails(call(&impatient, "gate").args((id, "never")).deadline_ms(50).execute());
+        assert_eq!(error.code(), Code::Deadline, "{error}");
+        if id < 2 {
+            ready(&impatient, 1, &before);
+        }
+    }
+    // Three are on their way out, for a minute, and a fourth would be too many: nobody takes calls, and nobody is told that nobody ever will.
+    let waits = call(&innocent, "add").args((1, 2)).submit().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(!waits.is_ready(), "{:?}", waits.wait());
+    assert_eq!(fails(waits.cancel()).code(), Code::Cancelled);
     Ok(())
 }
 

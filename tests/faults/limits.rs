@@ -18,6 +18,7 @@ crate::tests! {
     no_descriptors_for_a_lease,
     no_descriptors_for_a_result,
     no_descriptors_in_a_worker_for_an_argument,
+    no_descriptors_in_the_arbiter_for_a_result,
     no_descriptors_for_a_client,
     no_descriptors_at_the_start,
     no_descriptors_in_the_arbiter_for_a_client,
@@ -160,10 +161,42 @@ fn no_descriptors_in_a_worker_for_an_argument() -> Outcome {
     works(&client);
     let bytes = pattern(2, 5_000_000);
     let lease = client.lease_from(&bytes).unwrap();
-    let error = fails(call(&client, "work").args((2, lease, 0)).execute());
+    // Lent, and copied into the request's own block.
+    let lent = call(&client, "work").args((2, lease, 0)).execute();
+    let copied = call(&client, "work").args((2, &bytes[..], 0)).execute();
+    for outcome in [lent, copied] {
+        let error = fails(outcome);
+        assert_eq!(error.code(), Code::App, "{error}");
+        assert!(error.to_string().contains("descriptors"), "{error}");
+    }
+    works(&client);
+    Ok(())
+}
+
+/// It is the arbiter that cannot take a worker's region: the worker lives on.
+fn no_descriptors_in_the_arbiter_for_a_result() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    works(&client);
+    let before = client.worker_pids();
+    let limit = |soft| {
+        // SAFETY: of another process, and only numbers.
+        let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        unsafe { libc::prlimit(pool.arbiter_pid() as i32, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old) };
+        let new = libc::rlimit { rlim_cur: soft, ..old };
+        // SAFETY: as above.
+        unsafe { libc::prlimit(pool.arbiter_pid() as i32, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()) };
+        old.rlim_cur
+    };
+    let old = limit(3);
+    let error = fails(call(&client, "pattern").args((1, 5_000_000)).execute());
+    limit(old);
     assert_eq!(error.code(), Code::App, "{error}");
     assert!(error.to_string().contains("descriptors"), "{error}");
-    works(&client);
+    assert_eq!(client.worker_pids(), before);
+    let response = call(&client, "pattern").args((1, 5_000_000)).execute().unwrap();
+    assert_eq!(response.as_bytes().unwrap(), pattern(1, 5_000_000));
     Ok(())
 }
 

@@ -17,6 +17,7 @@ mod proc;
 mod baseline;
 mod clients;
 mod counterexamples;
+mod damage;
 mod deadlines;
 mod deaths;
 mod hygiene;
@@ -31,6 +32,7 @@ fn main() {
     let registered = stokehold::init(|apps| {
         env_logger::init();
         hygiene::open_a_file();
+        start::start_a_thread();
         apps.add::<app::Faults>()?.add::<app::Birth>()
     });
     registered.unwrap();
@@ -43,6 +45,7 @@ fn main() {
         hygiene::TESTS,
         input::TESTS,
         limits::TESTS,
+        damage::TESTS,
         counterexamples::TESTS,
         storm::TESTS,
     ];

@@ -16,6 +16,7 @@ crate::tests! {
     a_program_that_is_not_there,
     a_program_that_cannot_be_run,
     programs_that_never_call_init,
+    a_thread_that_was_started_within_init,
     an_app_that_nobody_knows,
     an_app_that_only_the_helper_does_not_know,
     init_not_called,
@@ -122,6 +123,27 @@ fn programs_that_never_call_init() -> Outcome {
     // It reads its standard input, for ever.
     let error = refused(builder(1).arbiter("/bin/cat").start_timeout_ms(300));
     says(&error, Code::Start, &["stokehold::init"]);
+    Ok(())
+}
+
+/// What starts a thread when it is run as an arbiter: within `init`, as some loggers do.
+pub fn start_a_thread() {
+    if env::var_os(THREADED).is_some() {
+        thread::spawn(crate::harness::sleep_for_ever);
+    }
+}
+
+const THREADED: &str = "FAULTS_START_A_THREAD";
+
+fn a_thread_that_was_started_within_init() -> Outcome {
+    // SAFETY: this process has one thread.
+    unsafe { env::set_var(THREADED, "1") };
+    let mut guard = PoolGuard::new();
+    let error = builder(1).start().map(drop).unwrap_err();
+    assert!(error.to_string().contains("started a thread"), "{error}");
+    // SAFETY: as above.
+    unsafe { env::remove_var(THREADED) };
+    works(&guard.start(builder(1)).client().unwrap());
     Ok(())
 }
 
