@@ -181,8 +181,8 @@ fn no_descriptors_in_the_arbiter_for_a_result() -> Outcome {
     works(&client);
     let before = client.worker_pids();
     let limit = |soft| {
-        // SAFETY: of another process, and only numbers.
         let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: reads and writes only the two structs.
         unsafe { libc::prlimit(pool.arbiter_pid() as i32, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old) };
         let new = libc::rlimit { rlim_cur: soft, ..old };
         // SAFETY: as above.
