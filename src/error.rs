@@ -125,6 +125,10 @@ pub enum Bound {
     Bytes,
     /// Result records or blocks of a worker.
     Results,
+    /// Clients of a pool.
+    Clients,
+    /// Regions of a pool.
+    Regions,
 }
 
 /// Who cancelled a call.
@@ -296,7 +300,9 @@ impl Error {
             | Kind::Deadline { started }
             | Kind::Cancelled { started, .. }
             | Kind::ArbiterDied { started } => Some(started),
-            Kind::Overloaded { bound: Bound::Calls | Bound::Bytes, .. }
+            Kind::Overloaded {
+                bound: Bound::Calls | Bound::Bytes | Bound::Clients | Bound::Regions, ..
+            }
             | Kind::NoWorkers { .. }
             | Kind::ShuttingDown => Some(false),
             _ => None,
@@ -332,6 +338,12 @@ impl fmt::Display for Kind {
                 }
                 Bound::Results => {
                     write!(f, "overloaded: the worker's results exceed the {limit} that it may hold")
+                }
+                Bound::Clients => {
+                    write!(f, "overloaded: all {limit} clients that a pool may have are connected")
+                }
+                Bound::Regions => {
+                    write!(f, "overloaded: all {limit} regions that a pool may have are in use")
                 }
             },
             Kind::NoWorkers { reason: Absence::Degraded } => {

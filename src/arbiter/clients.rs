@@ -224,7 +224,8 @@ impl Arbiter<'_> {
     fn welcome(&mut self, number: u32, id: u64, first: bool) -> Message {
         // One, and those that were found damaged and that it has not let go of.
         if self.clients.get(&number).is_some_and(|c| c.lanes.len() >= MAX_CLIENT_LANES) {
-            let kind = ErrorKind::Overloaded { bound: Bound::Calls, limit: MAX_CLIENT_LANES as u64 };
+            let why = "too much of this client's memory was found damaged, and is still in use";
+            let kind = ErrorKind::BadRequest(why.into());
             return refuse(id, kind);
         }
         let made = self.make_lane().and_then(|(lane, control)| {
@@ -260,7 +261,7 @@ impl Arbiter<'_> {
     fn make_lane(&mut self) -> Result<(Lane, OwnedFd)> {
         let index = self.lanes.iter().position(Option::is_none).unwrap_or(self.lanes.len());
         if index == MAX_LANES {
-            return Err(Error::new(ErrorKind::Overloaded { bound: Bound::Calls, limit: MAX_LANES as u64 }));
+            return Err(Error::new(ErrorKind::Overloaded { bound: Bound::Clients, limit: MAX_LANES as u64 }));
         }
         if index == self.lanes.len() {
             self.lanes.push(None);

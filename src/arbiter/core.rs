@@ -60,6 +60,8 @@ enum Started {
     Waiting {
         /// What a worker said that could not boot.
         why: Option<String>,
+        /// How one ended that said nothing.
+        ended: Option<String>,
     },
     /// That the pool is ready, or that it is not to be.
     Told,
@@ -176,7 +178,7 @@ fn start<'a>(
         host: None,
         host_pidfd,
         signals,
-        started: Started::Waiting { why: None },
+        started: Started::Waiting { why: None, ended: None },
         events: VecDeque::new(),
         deciding: false,
         exiting: false,
@@ -379,19 +381,26 @@ impl Arbiter<'_> {
 
     /// A worker said why it cannot boot; the host is told if that fails the start.
     pub(super) fn boot_failed(&mut self, text: String) {
-        if let Started::Waiting { why } = &mut self.started {
+        if let Started::Waiting { why, .. } = &mut self.started {
             why.get_or_insert(text);
+        }
+    }
+
+    pub(super) fn boot_ended(&mut self, text: String) {
+        if let Started::Waiting { ended, .. } = &mut self.started {
+            *ended = Some(text);
         }
     }
 
     /// Tells the host, once, that the pool is ready or that it is not to be.
     fn tell_start(&mut self) {
-        let Started::Waiting { why } = &self.started else { return };
+        let Started::Waiting { why, ended } = &self.started else { return };
         let failed = self.policy.state() == pool::PoolState::Degraded;
         let answer = if let Some(why) = why {
             Message::refused(&Error::new(ErrorKind::Start(format!("a worker cannot boot: {why}").into())))
         } else if failed {
-            Message::refused(&Error::new(ErrorKind::Start("workers die before they are ready".into())))
+            let why = ended.as_deref().unwrap_or("no worker can be started").to_owned();
+            Message::refused(&Error::new(ErrorKind::Start(why.into())))
         } else if self.policy.ready_workers() == self.settings.policy.workers {
             match self.own_pidfd.as_fd().try_clone_to_owned() {
                 Ok(fd) => Message::new(Kind::Ready).with("pid", process::pid().as_raw() as i64).with_fd(fd),

@@ -40,7 +40,7 @@ impl Regions {
         // The last places are kept for results: clients must not be able to keep workers from being born.
         let places = if kind == RegionKind::Results { MAX_REGIONS } else { MAX_REGIONS - MAX_PLACES };
         if free >= places {
-            return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: MAX_REGIONS as u64 }));
+            return Err(Error::new(Kind::Overloaded { bound: Bound::Regions, limit: MAX_REGIONS as u64 }));
         }
         let region = Arc::new(Region::adopt_keeping(kind, fd, len)?);
         self.serial = self.serial.wrapping_add(1).max(1);

@@ -219,11 +219,19 @@ impl Arbiter<'_> {
 
     /// A worker's pidfd fired: it is dead, and nothing of it runs any more.
     pub(super) fn worker_gone(&mut self, life: Life) {
+        // What it said before it died comes first: that it was ready, most of all.
+        self.worker_said(life, true);
         let Some(worker) = self.workers.get(&life) else { return };
         match pidfd::status(worker.pidfd.as_fd()) {
-            Ok(Some(ExitStatus::Exited(n))) => self.decide(Event::Exited { life, status: Ended::Exited(n) }),
-            Ok(Some(ExitStatus::Signaled(n))) => {
-                self.decide(Event::Exited { life, status: Ended::Signaled(n) })
+            Ok(Some(status)) => {
+                if worker.state == SlotState::Booting {
+                    self.boot_ended(format!("a worker ended before it was ready: {status}"));
+                }
+                let status = match status {
+                    ExitStatus::Exited(n) => Ended::Exited(n),
+                    ExitStatus::Signaled(n) => Ended::Signaled(n),
+                };
+                self.decide(Event::Exited { life, status });
             }
             Ok(None) => {}
             Err(error) => {

@@ -48,7 +48,8 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
     }
 
     /// Ends with `Deadline` this many milliseconds from when it is sent, whether it waits or runs. A worker that
-    /// does not let go of an expired call is replaced. The pool's own limit holds as well.
+    /// does not let go of an expired call is replaced. The pool's own limit holds as well. 0 is a deadline that has
+    /// passed.
     pub fn deadline_ms(mut self, ms: u64) -> Self {
         self.deadline_ms = Some(ms);
         self

@@ -115,7 +115,7 @@ impl Client {
     /// May block for a moment while a further region is registered.
     ///
     /// # Errors
-    /// `Overloaded{bytes}` past 1 GiB or this client's quota; `Os` when the memory file system is full.
+    /// `BadRequest` past 1 GiB; `Overloaded{bytes}` past this client's quota; `Os` when the memory file system is full.
     pub fn lease(&self, len: usize) -> Result<Lease> {
         self.shared.check()?;
         let lane = self.shared.lane.load_full();

@@ -1,6 +1,6 @@
 //! One control-plane message: kind, number, named fields, descriptors.
 
-use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::error::{Bound, Error, Kind as ErrorKind, Result};
 use crate::wire::{Kind, Value};
 use std::os::fd::OwnedFd;
 
@@ -26,7 +26,14 @@ impl Message {
 
     /// A refusal that says why.
     pub fn refused(why: &Error) -> Message {
-        Message::new(Kind::Refused).with("code", why.code() as u32).with("why", why.to_string())
+        let message =
+            Message::new(Kind::Refused).with("code", why.code() as u32).with("why", why.to_string());
+        match why.kind() {
+            ErrorKind::Overloaded { bound, limit } => {
+                message.with("bound", number_of(*bound)).with("limit", (*limit).min(i64::MAX as u64) as i64)
+            }
+            _ => message,
+        }
     }
 
     /// With one more field.
@@ -126,8 +133,8 @@ impl Message {
             let why = why.to_owned();
             let kind = match self.int::<u32>("code") {
                 Ok(5) => ErrorKind::Overloaded {
-                    bound: crate::error::Bound::Bytes,
-                    limit: crate::limits::CLIENT_QUOTA as u64,
+                    bound: bound_of(self.int("bound").unwrap_or_default()),
+                    limit: self.int::<i64>("limit").map_or(0, |limit| limit.max(0) as u64),
                 },
                 Ok(6) => ErrorKind::NoWorkers { reason: crate::error::Absence::Degraded },
                 Ok(7) => ErrorKind::BadRequest(why.clone().into()),
@@ -169,3 +176,12 @@ impl Message {
 }
 
 const FDS: &str = "fds";
+const BOUNDS: [Bound; 5] = [Bound::Bytes, Bound::Calls, Bound::Results, Bound::Clients, Bound::Regions];
+
+fn number_of(bound: Bound) -> u32 {
+    BOUNDS.iter().position(|b| *b == bound).unwrap_or_default() as u32
+}
+
+fn bound_of(number: usize) -> Bound {
+    BOUNDS.get(number).copied().unwrap_or(Bound::Bytes)
+}

@@ -75,13 +75,22 @@ impl Pool {
     /// grace that was configured, then kills them. Blocks until all processes are gone.
     pub fn shutdown(self) -> Result<()> {
         self.stop(false)?;
-        pidfd::wait_exited(self.arbiter.as_fd(), None).map(drop)
+        self.wait(None)
     }
 
     /// The same without grace: what runs ends with its worker.
     pub fn shutdown_now(self) -> Result<()> {
         self.stop(true)?;
-        pidfd::wait_exited(self.arbiter.as_fd(), None).map(drop)
+        self.wait(None)
+    }
+
+    /// Waits until the arbiter is gone. Where this process adopts orphans (it is the first of a container, say), the
+    /// arbiter has become its child.
+    fn wait(&self, timeout: Option<Duration>) -> Result<()> {
+        if pidfd::wait_exited(self.arbiter.as_fd(), timeout)? {
+            let _ = pidfd::reap(self.arbiter.as_fd());
+        }
+        Ok(())
     }
 
     fn stop(&self, now: bool) -> Result<()> {
@@ -110,6 +119,6 @@ impl Drop for Pool {
         if self.stop(true).is_err() && !self.guard.is_original() {
             return; // the descriptors are closed, and the pool lives on
         }
-        let _ = pidfd::wait_exited(self.arbiter.as_fd(), Some(DROP_TIMEOUT));
+        let _ = self.wait(Some(DROP_TIMEOUT));
     }
 }

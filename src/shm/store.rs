@@ -64,11 +64,11 @@ impl Store {
     /// A block of `len` bytes; creates and registers a further region when no present one has room.
     ///
     /// # Errors
-    /// `Overloaded{bytes}` past the quota or for more than 1 GiB; `Os` when the memory file system is full.
+    /// `BadRequest` for more than 1 GiB; `Overloaded{bytes}` past the quota; `Os` when the memory file system is full.
     pub fn allocate(&self, len: usize, register: &impl Register) -> Result<Placed> {
         if len > MAX_MESSAGE {
-            return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: MAX_MESSAGE as u64 })
-                .context(format!("a block of {len} bytes")));
+            let why = format!("a block of {len} bytes exceeds the limit of {MAX_MESSAGE}");
+            return Err(Error::new(Kind::BadRequest(why.into())));
         }
         if let Some(placed) = self.lock().place(len) {
             return Ok(placed);
@@ -79,15 +79,19 @@ impl Store {
         if let Some(placed) = inner.place(len) {
             return Ok(placed);
         }
-        // At least twice what is asked, at least twice the last one, in whole pages.
-        let last = inner.parts.last().map_or(0, |part| part.region.len());
-        // never more than the largest message needs, with the eighth that the arena's bins may waste.
-        let size =
-            (2 * len + 8192).max(2 * last).max(GROWTH_MIN).next_multiple_of(GROWTH_MIN).min(MAX_REGION);
-        if inner.bytes + size as u64 > self.quota {
+        // With the eighth that the arena's bins may waste.
+        let least = (len + len / 8 + 8192).next_multiple_of(GROWTH_MIN).min(MAX_REGION);
+        let left = self.quota.saturating_sub(inner.bytes);
+        if least as u64 > left {
             return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: self.quota })
-                .context(format!("a block of {len} bytes beside {} bytes in use", inner.bytes)));
+                .context(format!("a block of {len} bytes beside {} bytes of regions", inner.bytes)));
         }
+        // Twice what is asked, and twice the last one, as far as the quota goes: but never more than the largest message
+        // needs.
+        let last = inner.parts.last().map_or(0, |part| part.region.len());
+        let wanted = (2 * len + 8192).max(2 * last).next_multiple_of(GROWTH_MIN).min(MAX_REGION);
+        let most = (left as usize) / GROWTH_MIN * GROWTH_MIN;
+        let size = wanted.min(most).max(least);
         drop(inner);
         let region = Arc::new(Region::create(RegionKind::Growth, size)?);
         let id = register.register(&region)?;

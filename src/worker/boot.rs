@@ -9,7 +9,7 @@ use crate::shm::{Board, RegionId, Registry, Results, layout_hash};
 use crate::sys::process::{self, Pid};
 use crate::sys::{clock, fd, signal};
 use crate::wire::Kind;
-use crossbeam::channel;
+use crossbeam::channel::{self, Receiver};
 use nix::sys::signal::Signal;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -112,10 +112,12 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
         let _ = control.send(Message::refused(error));
     })?;
     let _ = worker.apps.set(made);
-    let threads = start(&worker, boot.threads)?;
+    let (go, gone) = channel::bounded::<()>(0);
+    let threads = start(&worker, boot.threads, &gone)?;
     let mut tids: Vec<i64> = threads.iter().map(|(tid, _)| *tid).collect();
     tids.push(sentinel()?);
     control.send(Message::new(Kind::Ready).with("tids", tids))?;
+    drop(go);
     log::debug!(
         "worker {} ready as life {} after {} ns",
         process::pid(),
@@ -134,15 +136,21 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
     Ok(())
 }
 
-/// Starts the app threads; returns each with its kernel thread number.
-fn start(worker: &Arc<Worker>, count: usize) -> Result<Vec<(i64, thread::JoinHandle<()>)>> {
+/// Starts the app threads; returns each with its kernel thread number. They take no call before the other side of `go`
+/// is dropped: one that ends the process must not look like a boot that failed.
+fn start(
+    worker: &Arc<Worker>,
+    count: usize,
+    go: &Receiver<()>,
+) -> Result<Vec<(i64, thread::JoinHandle<()>)>> {
     let (tell, told) = channel::bounded(count);
     let mut threads = Vec::with_capacity(count);
     for index in 0..count {
-        let (worker, tell) = (worker.clone(), tell.clone());
+        let (worker, tell, go) = (worker.clone(), tell.clone(), go.clone());
         let handle = thread::Builder::new().name(format!("stk-app-{index}")).spawn(move || {
             let _ = tell.send(process::thread_id() as i64);
             drop(tell);
+            let _ = go.recv();
             // A panic outside of an app is ours: a worker that lost a thread must not live on.
             if let Err(panic) = panics::catch(|| worker.serve(index)) {
                 log::error!("app thread {index}: {}\n{}", panic.message, panic.traceback);

@@ -20,7 +20,7 @@ impl Ctx {
     /// Memory for a result of `len` bytes, in which it can be built in place. Not cleared.
     ///
     /// # Errors
-    /// `Overloaded{bytes}` past 1 GiB or the worker's quota; `Os` when the memory file system is full.
+    /// `BadRequest` past 1 GiB; `Overloaded{bytes}` past the worker's quota; `Os` when the memory file system is full.
     pub fn lease(&self, len: usize) -> Result<Lease> {
         let placed = self.worker.allocate(len)?;
         Ok(Lease::new(placed, self.worker.clone()))

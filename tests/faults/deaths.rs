@@ -14,6 +14,7 @@ crate::tests! {
     each_way_to_die_is_told_with_its_cause,
     an_idle_worker_dies_and_no_caller_sees_it,
     killed_before_it_looks_and_the_call_is_run_by_another,
+    killed_in_its_first_call_is_no_failed_boot,
     killed_while_it_runs,
     a_published_result_wins_over_the_death_after_it,
     idempotent_calls_run_again_once_and_no_others,
@@ -83,6 +84,22 @@ fn killed_before_it_looks_and_the_call_is_run_by_another() -> Outcome {
         ready(&client, 4, &before);
     }
     assert_eq!(client.free_calls(), 64);
+    Ok(())
+}
+
+/// The news that it was ready must not be overtaken by the news of its end.
+fn killed_in_its_first_call_is_no_failed_boot() -> Outcome {
+    for _ in 0..10 {
+        let mut guard = PoolGuard::new();
+        let pool = guard.start(builder(1).restart_limit(5, 60_000).backoff_ms(1, 1000));
+        let client = pool.client().unwrap();
+        for _ in 0..5 {
+            let error = fails(call(&client, "kill").execute());
+            let killed = Kind::WorkerDied { cause: Cause::Signal(9), started: true };
+            assert_eq!(*error.kind(), killed, "{error}");
+        }
+        works(&client);
+    }
     Ok(())
 }
 
