@@ -112,11 +112,16 @@ fn f5_a_death_beside_the_publication_wakes_the_caller() -> Outcome {
     let client = pool.client().unwrap();
     let mut random = Random(5);
     let (mut done, mut died) = (0, 0);
-    for id in 0..150 {
+    // On a busy machine the caller itself may come late: so from soon to late, and more rounds until both were seen.
+    for id in 0..1000 {
+        if id >= 150 && done > 0 && died > 0 {
+            break;
+        }
+        let latest_us = 100 << (2 * (id % 4));
         let before = ready(&client, 2, &[]);
         let outcome = thread::scope(|scope| {
             let caller = scope.spawn(|| call(&client, "work").args((id, b"x".as_slice(), 0)).execute());
-            thread::sleep(Duration::from_micros(random.below(400)));
+            thread::sleep(Duration::from_micros(random.below(latest_us)));
             before.iter().for_each(|pid| kill(*pid, Signal::SIGKILL));
             caller.join().unwrap()
         });
