@@ -11,8 +11,7 @@ use crate::wire::{
 };
 
 fn config() -> ProptestConfig {
-    let cases = if cfg!(miri) { 2 } else { 512 };
-    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+    super::cases(if cfg!(miri) { 2 } else { 512 })
 }
 
 /// Any value whose dicts have no key twice and whose floats are numbers.

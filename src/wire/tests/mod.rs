@@ -28,3 +28,13 @@ pub(super) fn bytes_of(value: &(impl Encode + ?Sized)) -> Result<Vec<u8>, WireEr
 pub(super) fn value_of(bytes: &[u8]) -> Result<Value, WireError> {
     decode(bytes, &NoReferences).and_then(ValueRef::to_owned)
 }
+
+/// So many cases, or as many as `PROPTEST_CASES` says.
+pub(super) fn cases(usual: u32) -> proptest::test_runner::Config {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    proptest::test_runner::Config {
+        cases: asked.unwrap_or(usual),
+        failure_persistence: None,
+        ..Default::default()
+    }
+}

@@ -177,10 +177,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 256 })
-    })]
+    #![proptest_config(super::cases(if cfg!(miri) { 8 } else { 256 }))]
 
     #[test]
     fn any_struct_comes_back(
