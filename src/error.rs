@@ -159,6 +159,8 @@ pub enum Kind {
     App(AppError),
     /// See [`Code::WorkerDied`].
     WorkerDied {
+        /// Its process, if that is known.
+        pid: Option<u32>,
         /// Why it died.
         cause: Cause,
         /// Whether the app had begun with this call. `false` is certain: the app never saw it.
@@ -326,7 +328,12 @@ impl fmt::Display for Kind {
             |started: &bool| if *started { "after the call had started" } else { "before the call started" };
         match self {
             Kind::App(e) => write!(f, "app error {}: {}", e.class, e.message),
-            Kind::WorkerDied { cause, started } => write!(f, "worker died ({cause}) {}", begun(started)),
+            Kind::WorkerDied { pid: Some(pid), cause, started } => {
+                write!(f, "worker {pid} died ({cause}) {}", begun(started))
+            }
+            Kind::WorkerDied { pid: None, cause, started } => {
+                write!(f, "a worker died ({cause}) {}", begun(started))
+            }
             Kind::Deadline { started } => write!(f, "deadline passed {}", begun(started)),
             Kind::Cancelled { by: CancelledBy::Caller, started } => {
                 write!(f, "cancelled by the caller {}", begun(started))
@@ -453,7 +460,13 @@ mod tests {
     fn only_what_certainly_never_ran_is_retryable() {
         assert!(Error::new(Kind::ShuttingDown).is_retryable());
         assert!(!Error::new(Kind::Protocol("x".into())).is_retryable());
-        assert!(!Error::new(Kind::WorkerDied { cause: Cause::Signal(9), started: true }).is_retryable());
-        assert!(Error::new(Kind::WorkerDied { cause: Cause::Signal(9), started: false }).is_retryable());
+        assert!(
+            !Error::new(Kind::WorkerDied { pid: None, cause: Cause::Signal(9), started: true })
+                .is_retryable()
+        );
+        assert!(
+            Error::new(Kind::WorkerDied { pid: None, cause: Cause::Signal(9), started: false })
+                .is_retryable()
+        );
     }
 }

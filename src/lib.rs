@@ -15,7 +15,7 @@
 //!
 //! In the worker:
 //!
-//! * [`App`] is your code, with [`Args`] to read, a [`Reply`] to give, and [`Ctx`] for what surrounds the call.
+//! * [`App`] is your code ([`AnyApp`] where its name is only known at run time), with [`Args`] to read, a [`Reply`] to give, and [`Ctx`] for what surrounds the call.
 //! * [`ResultLease`], from [`Ctx::lease`], is memory in which a result is built in place.
 //!
 //! On both sides:
@@ -81,7 +81,7 @@ pub use wire::{
     Decode, DecodeArgs, DictRef, Encode, EncodeArgs, EncodeKwargs, Encoder, ListRef, Value, ValueRef,
 };
 #[cfg(not(loom))]
-pub use worker::{App, Apps, Args, Ctx, Lease as ResultLease, Reply};
+pub use worker::{AnyApp, App, Apps, Args, Ctx, Lease as ResultLease, Reply};
 
 /// The rooms, for this project's own benches, fuzz targets and model-checked tests. Not an interface: anything
 /// in here changes without notice.

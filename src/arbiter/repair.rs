@@ -13,8 +13,9 @@ impl Arbiter<'_> {
     /// After a life's end: moves every word that names it, rings for each, then rings everybody. A result that was
     /// published before the death stays, and so does the region that it is in.
     pub(super) fn repair(&mut self, life: Life, cause: Cause) {
-        self.registry.record_death(Death { life: ring_life(life), cause });
         let worker = self.workers.get(&life);
+        let pid = worker.map_or(0, |worker| worker.pid.as_raw() as u32);
+        self.registry.record_death(Death { life: ring_life(life), pid, cause });
         let results = worker.and_then(|w| w.results.clone());
         if let Some(worker) = worker {
             let first = worker.place * self.settings.threads;

@@ -211,7 +211,8 @@ impl Arbiter<'_> {
                 ExitStatus::Exited(n) => crate::error::Cause::Exit(n),
                 ExitStatus::Signaled(n) => crate::error::Cause::Signal(n),
             };
-            self.registry.record_death(Death { life: ring_life(life), cause });
+            let pid = worker.pid.as_raw() as u32;
+            self.registry.record_death(Death { life: ring_life(life), pid, cause });
         }
         self.decide(Event::Marked { life });
         self.ring_callers_of(life);

@@ -119,8 +119,8 @@ impl Flight {
             Ended::Expired => self.give_up(|started| Kind::Deadline { started }),
             Ended::ArbiterDied => self.give_up(|started| Kind::ArbiterDied { started }),
             Ended::WorkerDying(life) => {
-                let cause = self.cause(life);
-                self.give_up(|started| Kind::WorkerDied { cause, started })
+                let (pid, cause) = self.death(life);
+                self.give_up(|started| Kind::WorkerDied { pid, cause, started })
             }
         }
     }
@@ -188,26 +188,33 @@ impl Flight {
         }
     }
 
-    /// Why a life died, as this call's caller has to understand it.
-    fn cause(&self, life: Life) -> Cause {
-        match self.shared.registry.death(life).map(|death| death.cause) {
+    /// Who a life was and why it died, as this call's caller has to understand it.
+    fn death(&self, life: Life) -> (Option<u32>, Cause) {
+        let registry = &self.shared.registry;
+        let Some(death) = registry.death(life) else {
+            return (registry.slot_of(life).map(|(_, pid, _)| pid), Cause::Unknown);
+        };
+        let cause = match death.cause {
             // The registry tells of the worker. A call whose own time was not up was there by accident.
-            Some(Cause::KilledByUs(Kill::Deadline))
+            Cause::KilledByUs(Kill::Deadline)
                 if self.deadline.0.is_none_or(|deadline| clock::monotonic_ns() < deadline) =>
             {
                 Cause::KilledByUs(Kill::OthersDeadline)
             }
-            Some(cause) => cause,
-            None => Cause::Unknown,
-        }
+            cause => cause,
+        };
+        ((death.pid != 0).then_some(death.pid), cause)
     }
 
     fn loss(&self, reason: Option<Reason>, life: Option<Life>) -> Kind {
         use crate::error::Absence;
-        let cause = || life.map_or(Cause::Unknown, |life| self.cause(life));
+        let died = |started| {
+            let (pid, cause) = life.map_or((None, Cause::Unknown), |life| self.death(life));
+            Kind::WorkerDied { pid, cause, started }
+        };
         match reason {
-            Some(Reason::NotBegun) => Kind::WorkerDied { cause: cause(), started: false },
-            Some(Reason::Begun) | None => Kind::WorkerDied { cause: cause(), started: true },
+            Some(Reason::NotBegun) => died(false),
+            Some(Reason::Begun) | None => died(true),
             Some(Reason::Degraded) => Kind::NoWorkers { reason: Absence::Degraded },
             Some(Reason::NoWorkers) => Kind::NoWorkers { reason: Absence::NoWorkers },
             Some(Reason::ShuttingDown) => Kind::ShuttingDown,

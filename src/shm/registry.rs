@@ -175,6 +175,8 @@ pub struct RegionEntry {
 pub struct Death {
     /// Who died.
     pub life: Life,
+    /// Its process, 0 if that is not known any more.
+    pub pid: u32,
     /// Why.
     pub cause: Cause,
 }
@@ -287,8 +289,8 @@ impl Registry {
         if word as u16 != life.get() {
             return None;
         }
-        let detail = (word >> 32) as i32;
-        let cause = match (word >> 16) as u16 {
+        let detail = i32::from((word >> 24) as u8);
+        let cause = match (word >> 16) as u8 {
             1 => Cause::Exit(detail),
             2 => Cause::Signal(detail),
             3 => Cause::Oom,
@@ -301,7 +303,7 @@ impl Registry {
             10 => Cause::KilledByUs(Kill::Shutdown),
             _ => Cause::Unknown,
         };
-        Some(Death { life, cause })
+        Some(Death { life, pid: (word >> 32) as u32, cause })
     }
 
     /// Arbiter: a life of this number begins; what was remembered of an earlier one is of no use any more.
@@ -311,6 +313,7 @@ impl Registry {
 
     /// Arbiter: remembers a death, before it repairs the words that name it.
     pub fn record_death(&self, death: Death) {
+        // Exit statuses have 8 bits, signals fewer.
         let (kind, detail): (u64, i32) = match death.cause {
             Cause::Exit(n) => (1, n),
             Cause::Signal(n) => (2, n),
@@ -324,7 +327,8 @@ impl Registry {
             Cause::KilledByUs(Kill::Shutdown) => (10, 0),
             Cause::Unknown => (0, 0),
         };
-        let word = (detail as u32 as u64) << 32 | kind << 16 | death.life.get() as u64;
+        let (pid, detail) = (u64::from(death.pid), u64::from(detail as u8));
+        let word = pid << 32 | detail << 24 | kind << 16 | u64::from(death.life.get());
         self.deaths()[death.life.get() as usize % MAX_DEATHS].store(word, Ordering::Release);
     }
 

@@ -46,10 +46,14 @@ pub trait App: Send + Sync + Sized + 'static {
     fn close(&self) {}
 }
 
-/// An app without its type.
-pub(super) trait AnyApp: Send + Sync {
+/// An app without its name and type: what [`Apps::add_with`] makes. Every [`App`] is one; it is implemented by hand
+/// for apps that are only known at run time, such as a table of functions of another language.
+pub trait AnyApp: Send + Sync {
+    /// See [`App::call`].
     fn call(&self, action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply>;
-    fn close(&self);
+
+    /// See [`App::close`].
+    fn close(&self) {}
 }
 
 impl<A: App> AnyApp for A {
@@ -80,7 +84,11 @@ impl Apps {
         self.add_with(A::NAME, |ctx| A::init(ctx).map(|app| Box::new(app) as Box<dyn AnyApp>))
     }
 
-    fn add_with(
+    /// Registers an app under a name that is known at run time. `init` is what [`App::init`] is.
+    ///
+    /// # Errors
+    /// Those of [`add`](Apps::add).
+    pub fn add_with(
         &mut self,
         name: &str,
         init: impl Fn(&Ctx) -> Result<Box<dyn AnyApp>> + Send + Sync + 'static,

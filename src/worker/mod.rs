@@ -15,7 +15,7 @@ mod panics;
 mod reply;
 mod runtime;
 
-pub use app::{App, Apps};
+pub use app::{AnyApp, App, Apps};
 pub use args::Args;
 pub use boot::{Boot, run};
 pub use ctx::Ctx;

@@ -154,7 +154,10 @@ fn a_call_beside_an_endless_one_dies_of_the_others_deadline() -> Outcome {
     assert!(matches!(fails(endless.wait()).kind(), Kind::Deadline { started: true }));
     let error = fails(innocent.wait());
     let cause = Cause::KilledByUs(Kill::OthersDeadline);
-    assert!(matches!(error.kind(), Kind::WorkerDied { cause: c, started: true } if *c == cause), "{error}");
+    assert!(
+        matches!(error.kind(), Kind::WorkerDied { cause: c, started: true, .. } if *c == cause),
+        "{error}"
+    );
     ready(&client, 1, &before);
     all_free(&client);
     works(&client);

@@ -43,9 +43,10 @@ fn each_way_to_die_is_told_with_its_cause() -> Outcome {
                 None => call(&client, action).execute(),
             };
             let error = fails(outcome);
-            let Kind::WorkerDied { cause: said, started } = *error.kind() else {
+            let Kind::WorkerDied { pid, cause: said, started } = *error.kind() else {
                 panic!("{action}: {error}")
             };
+            assert!(pid.is_some_and(|pid| before.contains(&pid)), "{error}; the workers were {before:?}");
             assert!(started, "{action} {status:?}: {error}");
             assert_eq!(said, cause, "{action} {status:?} in round {round}");
             ready(&client, 1, &before);
@@ -95,8 +96,9 @@ fn killed_in_its_first_call_is_no_failed_boot() -> Outcome {
         let client = pool.client().unwrap();
         for _ in 0..5 {
             let error = fails(call(&client, "kill").execute());
-            let killed = Kind::WorkerDied { cause: Cause::Signal(9), started: true };
-            assert_eq!(*error.kind(), killed, "{error}");
+            let Kind::WorkerDied { cause: Cause::Signal(9), started: true, .. } = error.kind() else {
+                panic!("{error}")
+            };
         }
         works(&client);
     }
@@ -115,7 +117,7 @@ fn killed_while_it_runs() -> Outcome {
         let error = fails(pending.wait());
         let cause = Cause::Signal(libc::SIGKILL);
         assert!(
-            matches!(error.kind(), Kind::WorkerDied { cause: c, started: true } if *c == cause),
+            matches!(error.kind(), Kind::WorkerDied { cause: c, started: true, .. } if *c == cause),
             "{error}"
         );
         assert_eq!(begun(id), 1);

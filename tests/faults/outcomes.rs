@@ -209,7 +209,7 @@ fn shutdown_now_ends_running_calls() -> Outcome {
         let error = fails(pending.wait());
         let cause = stokehold::Cause::KilledByUs(stokehold::Kill::Shutdown);
         assert!(
-            matches!(error.kind(), Kind::WorkerDied { cause: c, started: true } if *c == cause),
+            matches!(error.kind(), Kind::WorkerDied { cause: c, started: true, .. } if *c == cause),
             "{error}"
         );
     }
