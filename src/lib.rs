@@ -24,7 +24,8 @@
 //!   [`Kill`], [`Absence`], [`Bound`], [`CancelledBy`], [`AppError`]).
 //! * [`Encode`] and [`Decode`] are how Rust's own types become arguments and results; [`EncodeArgs`], [`EncodeKwargs`] and
 //!   [`DecodeArgs`] do that for whole lists of arguments. [`Value`] holds any value, [`ValueRef`], [`ListRef`] and
-//!   [`DictRef`] read one without a copy, and [`Encoder`] is for writing an `Encode` of your own.
+//!   [`DictRef`] read one without a copy ([`ListIter`], [`DictIter`]), and [`Encoder`] ([`Open`], [`WireError`]) is for
+//!   writing an `Encode` of your own.
 //! * [`Mode`] is how threads wait: adaptive by default, never spinning ([`Mode::Park`]), or always ([`Mode::Spin`]).
 #![deny(unsafe_code)]
 
@@ -78,7 +79,8 @@ pub use ring::Mode;
 #[cfg(feature = "serde")]
 pub use wire::Serde;
 pub use wire::{
-    Decode, DecodeArgs, DictRef, Encode, EncodeArgs, EncodeKwargs, Encoder, ListRef, Value, ValueRef,
+    Decode, DecodeArgs, DictIter, DictRef, Encode, EncodeArgs, EncodeKwargs, Encoder, ListIter, ListRef,
+    Open, Value, ValueRef, WireError,
 };
 #[cfg(not(loom))]
 pub use worker::{AnyApp, App, Apps, Args, Ctx, Lease as ResultLease, Reply};

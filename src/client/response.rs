@@ -160,3 +160,8 @@ impl std::fmt::Debug for Response {
         f.debug_struct("Response").field("life", &self.life).field("value", &self.value()).finish()
     }
 }
+
+const _: () = {
+    const fn shared_by_threads<T: Send + Sync>() {}
+    shared_by_threads::<Response>();
+};

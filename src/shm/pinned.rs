@@ -1,14 +1,13 @@
 //! Regions kept mapped while slices of them are lent: append-only, so that a slice may live as long as the keeper.
 
 use super::region::Region;
-use std::cell::OnceCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Keeps regions. The first costs no allocation.
 #[derive(Debug, Default)]
 pub struct Pinned {
-    first: OnceCell<Arc<Region>>,
-    rest: OnceCell<Box<Pinned>>,
+    first: OnceLock<Arc<Region>>,
+    rest: OnceLock<Box<Pinned>>,
 }
 
 impl Pinned {

@@ -1,0 +1,402 @@
+//! Apps as tables of C functions, and the call as such a function sees it.
+
+use crate::error::stk_error;
+use crate::fault::{Checked, Fault};
+use crate::guard::{Out, shared};
+use crate::init::read_sized;
+use crate::lease::{self, stk_lease};
+use crate::reply::{Reply, stk_reply};
+use crate::status::*;
+use crate::text::{stk_bytes, stk_str, uintptr_t};
+use crate::value::stk_value;
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use stokehold::{AnyApp, Args, Ctx, Error, ValueRef};
+
+/// Makes the app's instance, in each worker process, once, on its first thread, before it takes calls. It may take
+/// long and start threads. `user` is the table's; what is stored through `instance` is what `call` and `close` get in
+/// its place. Anything but STK_OK fails the boot of this worker; an error stored through `error` (see stk_error_new),
+/// which the library then frees, says why.
+pub type stk_app_init_fn = Option<
+    unsafe extern "C-unwind" fn(
+        user: uintptr_t,
+        instance: *mut uintptr_t,
+        error: *mut *mut stk_error,
+    ) -> stk_status,
+>;
+
+/// Runs one action, in a worker process, on one of its app threads, concurrently with itself if the pool has several
+/// threads a worker. It may block.
+///
+/// STK_OK sends what was put into `reply` (nothing is none). Anything else is an error of the call, and the worker
+/// lives on: STK_BAD_REQUEST and STK_VALUE tell the caller STK_BAD_REQUEST, others STK_APP; stk_reply_fail says why,
+/// otherwise what the last function on `call` found wrong is said. `call`, `reply` and what was read from them are
+/// valid, on this thread, until it returns.
+///
+/// It must return: an exception or pthread_exit that leaves it ends the worker, and the caller is told so
+/// (STK_WORKER_DIED, signal 6).
+pub type stk_app_call_fn = Option<
+    unsafe extern "C-unwind" fn(user: uintptr_t, call: *const stk_call, reply: *mut stk_reply) -> stk_status,
+>;
+
+/// Called once before a worker leaves in an orderly way. Not after a kill.
+pub type stk_app_close_fn = Option<unsafe extern "C-unwind" fn(user: uintptr_t)>;
+
+/// User code that workers run. Zero it, then set `struct_size` and what you want.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct stk_app {
+    /// sizeof(stk_app), in each element of an array.
+    pub struct_size: usize,
+    /// The name by which clients call it: zero-terminated UTF-8 of 1 to 255 bytes.
+    pub name: *const c_char,
+    /// Handed to `init`, and to `call` and `close` where `init` stores nothing else.
+    pub user: uintptr_t,
+    /// May be NULL.
+    pub init: stk_app_init_fn,
+    /// Must be there.
+    pub call: stk_app_call_fn,
+    /// May be NULL.
+    pub close: stk_app_close_fn,
+}
+
+/// One call, for the function that runs it. It belongs to that function and its thread.
+pub struct stk_call(());
+
+/// A table that was read.
+#[derive(Clone)]
+pub(crate) struct CApp {
+    pub(crate) name: String,
+    user: uintptr_t,
+    init: stk_app_init_fn,
+    call: unsafe extern "C-unwind" fn(uintptr_t, *const stk_call, *mut stk_reply) -> stk_status,
+    close: stk_app_close_fn,
+}
+
+impl CApp {
+    /// The tables, which the caller of `stk_init` keeps while it runs.
+    pub(crate) unsafe fn read_tables(apps: *const stk_app, n: usize) -> Checked<Vec<CApp>> {
+        if n > 0 && apps.is_null() {
+            return Err(Fault::invalid(format!("`apps` is NULL with a count of {n}")));
+        }
+        let mut read = Vec::new();
+        let mut at = apps;
+        for i in 0..n {
+            // SAFETY: the caller's promise: `n` tables follow each other, each as long as it says.
+            let app = unsafe { read_sized(at, "apps") }?;
+            // SAFETY: the same promise.
+            read.push(
+                unsafe { CApp::read(&app) }
+                    .map_err(|fault| Fault::invalid(format!("app {i}: {}", fault.text())))?,
+            );
+            // A program of a later version has longer tables.
+            at = at.wrapping_byte_add(app.struct_size);
+        }
+        Ok(read)
+    }
+
+    unsafe fn read(app: &stk_app) -> Checked<CApp> {
+        // SAFETY: the caller's promise: a terminated string that lives as long as the call.
+        let name: &CStr = unsafe {
+            shared(app.name, "name")?;
+            CStr::from_ptr(app.name)
+        };
+        let name = name.to_str().map_err(|e| Fault::invalid(format!("`name` is not UTF-8: {e}")))?;
+        let call = app.call.ok_or_else(|| Fault::invalid("`call` is NULL"))?;
+        Ok(CApp { name: name.to_owned(), user: app.user, init: app.init, call, close: app.close })
+    }
+
+    /// Makes the instance of this worker.
+    pub(crate) fn start(&self) -> stokehold::Result<Box<dyn AnyApp>> {
+        let mut app = self.clone();
+        if let Some(init) = app.init {
+            let mut error = ptr::null_mut();
+            // SAFETY: a function of this type, by the promise of stk_init's caller; both outputs outlive the call.
+            let status = unsafe { init(app.user, &mut app.user, &mut error) };
+            // SAFETY: what is stored there is an error of stk_error_new, by the rule of stk_app_init_fn.
+            let said = (!error.is_null()).then(|| *unsafe { Box::from_raw(error) });
+            match (status, said) {
+                (STK_OK, _) => {}
+                (_, Some(said)) => return Err(said.into_app_error()),
+                (status, None) => return Err(Error::app(class_of(status), returned("init", status))),
+            }
+        }
+        Ok(Box::new(app))
+    }
+}
+
+impl AnyApp for CApp {
+    fn call(&self, action: &str, args: Args<'_>, ctx: &Ctx) -> stokehold::Result<stokehold::Reply> {
+        let call = Call::new(&self.name, action, args, ctx);
+        let mut reply = Reply::new(call.number);
+        // SAFETY: a function of this type, by the promise of stk_init's caller. What it is lent outlives the call; the
+        // pointer types are opaque names of these two.
+        let status =
+            unsafe { (self.call)(self.user, ptr::from_ref(&call).cast(), ptr::from_mut(&mut reply).cast()) };
+        if status == STK_OK {
+            return reply.finish();
+        }
+        if let Some(said) = reply.failed.take() {
+            return Err(said);
+        }
+        let found = call.found.take().map(|fault| fault.text());
+        let why = found.unwrap_or_else(|| returned(action, status));
+        match status {
+            STK_BAD_REQUEST | STK_VALUE => Err(Error::bad_request(why)),
+            status => Err(Error::app(class_of(status), why)),
+        }
+    }
+
+    fn close(&self) {
+        if let Some(close) = self.close {
+            // SAFETY: a function of this type, by the promise of stk_init's caller.
+            unsafe { close(self.user) }
+        }
+    }
+}
+
+fn returned(what: &str, status: stk_status) -> String {
+    format!("{what} returned {} ({status})", class_of(status))
+}
+
+fn class_of(status: stk_status) -> String {
+    // SAFETY: a constant, terminated string.
+    unsafe { CStr::from_ptr(stk_status_name(status)) }.to_string_lossy().into_owned()
+}
+
+/// What an `stk_call` really is.
+pub(crate) struct Call<'a> {
+    app: &'a str,
+    action: &'a str,
+    args: Args<'a>,
+    ctx: &'a Ctx,
+    /// Which call of this process it is: the leases that were made for it bear the number.
+    number: u32,
+    /// What was found wrong last, for an app that returns its status and says no more.
+    found: RefCell<Option<Fault>>,
+    /// The ids of the leases that were made for it.
+    made: RefCell<Vec<u64>>,
+}
+
+static NUMBER: AtomicU32 = AtomicU32::new(1);
+
+impl<'a> Call<'a> {
+    fn new(app: &'a str, action: &'a str, args: Args<'a>, ctx: &'a Ctx) -> Call<'a> {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Call { app, action, args, ctx, number, found: RefCell::new(None), made: RefCell::new(Vec::new()) }
+    }
+
+    /// Runs a function on a call; remembers what went wrong.
+    unsafe fn with(call: *const stk_call, body: impl for<'c> FnOnce(&Call<'c>) -> Checked<()>) -> stk_status {
+        // SAFETY: the caller's promise: it is the call that it was given, which still runs. The type is its opaque name.
+        let call = unsafe { shared(call.cast::<Call<'_>>(), "call") };
+        crate::guard::guard(ptr::null_mut(), || {
+            let call = call?;
+            body(call).map_err(|fault| {
+                let status = fault.status();
+                *call.found.borrow_mut() = Some(fault);
+                Fault::Here(status, "".into())
+            })
+        })
+    }
+
+    fn arg(&self, i: usize) -> Checked<ValueRef<'a>> {
+        let given = self.args.len();
+        match self.args.values().get(i)? {
+            Some(value) => Ok(value),
+            None => Err(Fault::Here(
+                STK_VALUE,
+                format!("argument {} is missing, {given} given", i.saturating_add(1)).into(),
+            )),
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        lease::end_of_call(self.made.get_mut());
+    }
+}
+
+/// The name by which the app was called. It lasts as long as the call, and is empty for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_app(call: *const stk_call) -> stk_str {
+    // SAFETY: the caller's promise; the type is an opaque name of this one.
+    unsafe { shared(call.cast::<Call<'_>>(), "call") }.map_or(stk_str::of(""), |call| stk_str::of(call.app))
+}
+
+/// The action that is asked for. It lasts as long as the call, and is empty for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_action(call: *const stk_call) -> stk_str {
+    // SAFETY: the caller's promise; the type is an opaque name of this one.
+    unsafe { shared(call.cast::<Call<'_>>(), "call") }
+        .map_or(stk_str::of(""), |call| stk_str::of(call.action))
+}
+
+/// Refuses an action that the app does not have: for the end of a chain of stk_str_eq. Returns STK_BAD_REQUEST, which
+/// the app returns in its turn.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_no_action(call: *const stk_call) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { Call::with(call, |call| Err(Fault::There(Error::no_action(call.action)))) }
+}
+
+/// How many positional arguments there are. 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_len(call: *const stk_call) -> usize {
+    // SAFETY: the caller's promise; the type is an opaque name of this one.
+    unsafe { shared(call.cast::<Call<'_>>(), "call") }.map_or(0, |call| call.args.len())
+}
+
+/// The positional argument `i`, from 0. It lasts as long as the call. STK_VALUE if it was not given. Walks there: to
+/// see many, use stk_call_args.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_arg(call: *const stk_call, i: usize, value: *mut stk_value) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Call::with(call, |call| {
+            Out::new(value, "value")?.write(stk_value::of(call.arg(i)?));
+            Ok(())
+        })
+    }
+}
+
+/// All positional arguments, as a list.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_args(call: *const stk_call, list: *mut stk_value) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Call::with(call, |call| {
+            Out::new(list, "list")?.write(stk_value::of(ValueRef::List(call.args.values())));
+            Ok(())
+        })
+    }
+}
+
+/// All named arguments, as a dict.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_named_args(call: *const stk_call, dict: *mut stk_value) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Call::with(call, |call| {
+            Out::new(dict, "dict")?.write(stk_value::of(ValueRef::Dict(call.args.named_values())));
+            Ok(())
+        })
+    }
+}
+
+/// The argument of this name. STK_END if it was not given.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_named(
+    call: *const stk_call,
+    name: stk_str,
+    value: *mut stk_value,
+) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Call::with(call, |call| {
+            let (name, value) = (name.read("name")?, Out::new(value, "value")?);
+            let found = call.args.named_values().get(name)?;
+            let found =
+                found.ok_or_else(|| Fault::Here(STK_END, format!("no argument named {name:?}").into()))?;
+            value.write(stk_value::of(found));
+            Ok(())
+        })
+    }
+}
+
+/// Takes argument `i` as one type.
+unsafe fn argument<T>(
+    call: *const stk_call,
+    i: usize,
+    out: *mut T,
+    take: impl FnOnce(&stk_value) -> Checked<T>,
+) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Call::with(call, |call| {
+            let out = Out::new(out, "out")?;
+            let value = take(&stk_value::of(call.arg(i)?)).map_err(|fault| {
+                Fault::Here(
+                    fault.status(),
+                    format!("argument {}: {}", i.saturating_add(1), fault.text()).into(),
+                )
+            })?;
+            out.write(value);
+            Ok(())
+        })
+    }
+}
+
+/// The positional argument `i`, from 0, which must be a truth value. STK_VALUE if it is something else or was not given.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_bool(call: *const stk_call, i: usize, out: *mut bool) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { argument(call, i, out, stk_value::bool) }
+}
+
+/// The same for an integer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_i64(call: *const stk_call, i: usize, out: *mut i64) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { argument(call, i, out, stk_value::i64) }
+}
+
+/// The same for a number; an integer becomes one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_f64(call: *const stk_call, i: usize, out: *mut f64) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { argument(call, i, out, stk_value::f64) }
+}
+
+/// The same for text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_str(call: *const stk_call, i: usize, out: *mut stk_str) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { argument(call, i, out, stk_value::str) }
+}
+
+/// The same for bytes. Those of a lease are the caller's memory, not a copy: read, never write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_bytes(call: *const stk_call, i: usize, out: *mut stk_bytes) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { argument(call, i, out, stk_value::bytes) }
+}
+
+/// Memory of `size` bytes in which a result is built, which the caller will read in place: fill it, then give it to
+/// stk_reply_lease. Not cleared; aligned to 64 bytes. What is not given away is released when the call ends.
+///
+/// STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the worker's 2 GiB; STK_OS when the memory file system is full.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_lease(
+    call: *const stk_call,
+    size: usize,
+    lease: *mut stk_lease,
+) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Call::with(call, |call| {
+            let out = Out::new(lease, "lease")?;
+            let kept = lease::keep_result(call.ctx.lease(size)?, call.number);
+            call.made.borrow_mut().push(kept.id);
+            out.write(kept);
+            Ok(())
+        })
+    }
+}
+
+/// When the caller stops waiting: nanoseconds of CLOCK_MONOTONIC; 0 if it will not.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_deadline_ns(call: *const stk_call) -> u64 {
+    // SAFETY: the caller's promise; the type is an opaque name of this one.
+    unsafe { shared(call.cast::<Call<'_>>(), "call") }.map_or(0, |call| call.ctx.deadline_ns().unwrap_or(0))
+}
+
+/// STK_OK while somebody waits for the result, STK_DEADLINE after that. For work that can stop half-way: return it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_check_deadline(call: *const stk_call) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { Call::with(call, |call| Ok(call.ctx.check_deadline()?)) }
+}

@@ -1,0 +1,91 @@
+//! A connection to a pool.
+
+use crate::config::mode;
+use crate::error::stk_error;
+use crate::fault::Fault;
+use crate::guard::{Handle, Out, Poison, free, guard, guard_handle, not_in_log_callback};
+use crate::status::*;
+use std::os::fd::BorrowedFd;
+use std::ptr;
+use stokehold::{Client, Options};
+
+/// A connection to a pool, for all threads of a process at once. Yours to free, in any order with everything else. It
+/// outlives its pool: calls are refused then.
+///
+/// Up to 64 calls are in flight at a time, over all threads and including results that are not freed.
+pub struct stk_client {
+    pub(crate) inner: Client,
+    poison: Poison,
+}
+
+impl Handle for stk_client {
+    const NAME: &'static str = "client";
+
+    fn poison(&self) -> &Poison {
+        &self.poison
+    }
+}
+
+impl stk_client {
+    pub(crate) fn boxed(inner: Client) -> *mut stk_client {
+        Box::into_raw(Box::new(stk_client { inner, poison: Poison::default() }))
+    }
+}
+
+/// Joins the pool of another process over a socket that its stk_pool_client_fd made. The descriptor is duplicated: yours
+/// to close, whatever is returned. `wait` is an STK_WAIT_ number: how this client's threads wait.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_client_connect(
+    fd: i32,
+    wait: u32,
+    client: *mut *mut stk_client,
+    error: *mut *mut stk_error,
+) -> stk_status {
+    guard(error, || {
+        not_in_log_callback()?;
+        // SAFETY: the caller's promise.
+        let out = unsafe { Out::new(client, "client") }?;
+        let options = Options { mode: mode(wait)?, ..Options::default() };
+        if fd < 0 {
+            return Err(Fault::invalid(format!("`fd` is {fd}")));
+        }
+        // SAFETY: not -1, and used for one system call, which fails if it is not open.
+        let socket = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+        let socket = socket.map_err(stokehold::Error::from)?;
+        out.write(stk_client::boxed(Client::connect(socket, options)?));
+        Ok(())
+    })
+}
+
+/// Closes the connection, when the last result and the last call of it are gone, too. NULL is nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_client_free(client: *mut stk_client) {
+    // SAFETY: the caller's promise.
+    unsafe { free(client) }
+}
+
+/// The process ids of the workers that are ready. Up to `capacity` are stored through `pids` (NULL with 0 is fine), how
+/// many there are through `n`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_client_worker_pids(
+    client: *const stk_client,
+    pids: *mut u32,
+    capacity: usize,
+    n: *mut usize,
+) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard_handle(client, ptr::null_mut(), |client| {
+            let n = Out::new(n, "n")?;
+            let found = client.inner.worker_pids();
+            if capacity > 0 {
+                Out::new(pids, "pids")?; // NULL and alignment
+                let fit = found.len().min(capacity);
+                // SAFETY: `capacity` numbers may be written there, by the caller's promise.
+                ptr::copy_nonoverlapping(found.as_ptr(), pids, fit);
+            }
+            n.write(found.len());
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! One call, sent and waited for.
+
+use crate::args::stk_args;
+use crate::client::stk_client;
+use crate::error::stk_error;
+use crate::fault::Fault;
+use crate::guard::{Handle, Out, guard_handle, not_in_log_callback};
+use crate::init::read_sized;
+use crate::result::stk_result;
+use crate::status::*;
+use crate::text::stk_str;
+
+/// What a call may be told. Zero it, then set `struct_size` and what you want.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct stk_options {
+    /// sizeof(stk_options).
+    pub struct_size: usize,
+    /// The call ends with STK_DEADLINE this many milliseconds from now, whether it waits or runs; 0 for none of its own.
+    /// A worker that does not let go of an expired call is replaced. The pool's own limit holds as well.
+    pub deadline_ms: u64,
+    /// 1: it may run twice, and is sent once more if its worker dies or shared memory is found damaged.
+    pub idempotent: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// Calls an action of an app and waits for the one outcome. Blocks the calling thread, and no other. `args` is consumed,
+/// whatever is returned; NULL is no arguments. `options` may be NULL. The result is stored through `result` on STK_OK;
+/// with NULL it is let go of.
+///
+/// Any status from STK_APP to STK_SHUTTING_DOWN is the call's one outcome; STK_FORKED and those from 400 on mean that
+/// it was not sent.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_execute(
+    client: *const stk_client,
+    app: stk_str,
+    action: stk_str,
+    args: *mut stk_args,
+    options: *const stk_options,
+    result: *mut *mut stk_result,
+    error: *mut *mut stk_error,
+) -> stk_status {
+    // SAFETY: the caller's promise: it gives the arguments away.
+    let args = (!args.is_null()).then(|| unsafe { Box::from_raw(args) });
+    // SAFETY: the caller's promise for all of them.
+    unsafe {
+        guard_handle(client, error, |client| {
+            not_in_log_callback()?;
+            let (app, action) = (app.read("app")?, action.read("action")?);
+            let out = if result.is_null() { None } else { Some(Out::new(result, "result")?) };
+            let mut args = args.unwrap_or_default();
+            args.poison().check(stk_args::NAME)?;
+            args.seal()?;
+            let (positional, named) = args.parts();
+            let mut call = client.inner.call(app, action).args(positional).kwargs(named);
+            if !options.is_null() {
+                let options = read_sized(options, "options")?;
+                if options.idempotent > 1 || options.reserved != 0 {
+                    return Err(Fault::invalid("`options->idempotent` is not 0 or 1, or `reserved` not 0"));
+                }
+                if options.deadline_ms > 0 {
+                    call = call.deadline_ms(options.deadline_ms);
+                }
+                if options.idempotent == 1 {
+                    call = call.idempotent();
+                }
+            }
+            let response = call.execute()?;
+            if let Some(out) = out {
+                out.write(Box::into_raw(Box::new(stk_result::new(response))));
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! The way into a function of the interface and out of it: pointers are checked, a panic becomes a status, and what
+//! went wrong is handed over.
+
+use crate::error::stk_error;
+use crate::fault::{Checked, Fault};
+use crate::status::*;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Runs the body of a function.
+#[inline]
+pub(crate) fn guard(error: *mut *mut stk_error, body: impl FnOnce() -> Checked<()>) -> stk_status {
+    finish(error, caught(body))
+}
+
+/// Runs the body of a function that uses a handle. After a panic in it the handle refuses everything.
+#[inline]
+pub(crate) unsafe fn guard_handle<H: Handle>(
+    handle: *const H,
+    error: *mut *mut stk_error,
+    body: impl FnOnce(&H) -> Checked<()>,
+) -> stk_status {
+    // SAFETY: the caller's promise for its handle.
+    let outcome = unsafe { shared(handle, H::NAME) }.and_then(|handle| {
+        handle.poison().check(H::NAME)?;
+        caught(|| body(handle)).inspect_err(|fault| handle.poison().after(fault))
+    });
+    finish(error, outcome)
+}
+
+/// The same for a handle that the function has to itself.
+#[inline]
+pub(crate) unsafe fn guard_exclusive<H: Handle>(
+    handle: *mut H,
+    error: *mut *mut stk_error,
+    body: impl FnOnce(&mut H) -> Checked<()>,
+) -> stk_status {
+    // SAFETY: the caller's promise for its handle, which nobody else uses now.
+    let outcome = unsafe { exclusive(handle, H::NAME) }.and_then(|handle| {
+        handle.poison().check(H::NAME)?;
+        let outcome = caught(|| body(&mut *handle));
+        outcome.inspect_err(|fault| handle.poison().after(fault))
+    });
+    finish(error, outcome)
+}
+
+#[inline]
+fn caught(body: impl FnOnce() -> Checked<()>) -> Checked<()> {
+    // What a panic leaves half done is behind a poisoned handle, or is dropped.
+    catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(feature = "test-hooks")]
+        crate::hooks::panic_if_asked();
+        body()
+    }))
+    .unwrap_or_else(|payload| Err(Fault::panicked(payload)))
+}
+
+#[inline]
+fn finish(error: *mut *mut stk_error, outcome: Checked<()>) -> stk_status {
+    match outcome {
+        Ok(()) => STK_OK,
+        Err(fault) => hand_over(error, fault),
+    }
+}
+
+#[cold]
+fn hand_over(error: *mut *mut stk_error, fault: Fault) -> stk_status {
+    let status = fault.status();
+    if !error.is_null() && error.is_aligned() {
+        // SAFETY: the caller's promise for its output.
+        unsafe { error.write(Box::into_raw(Box::new(stk_error::new(fault)))) };
+    }
+    status
+}
+
+/// Frees an object; NULL is nothing.
+pub(crate) unsafe fn free<T>(object: *mut T) {
+    if !object.is_null() {
+        // SAFETY: the caller's promise: it has the object from this library, which boxed it, and does not use it again.
+        let object = unsafe { Box::from_raw(object) };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(object))) {
+            log::error!("{}", Fault::panicked(payload).text());
+        }
+    }
+}
+
+/// An object that came in by pointer.
+#[inline]
+pub(crate) unsafe fn shared<'a, T>(pointer: *const T, what: &'static str) -> Checked<&'a T> {
+    if pointer.is_null() || !pointer.is_aligned() {
+        return Err(bad_pointer(pointer.is_null(), what));
+    }
+    // SAFETY: neither NULL nor misaligned, as just checked; that it points to a `T` is the caller's promise.
+    Ok(unsafe { &*pointer })
+}
+
+/// An object that came in by pointer, for the function alone.
+#[inline]
+pub(crate) unsafe fn exclusive<'a, T>(pointer: *mut T, what: &'static str) -> Checked<&'a mut T> {
+    if pointer.is_null() || !pointer.is_aligned() {
+        return Err(bad_pointer(pointer.is_null(), what));
+    }
+    // SAFETY: neither NULL nor misaligned, as just checked; that it points to a `T` that nobody else uses now is the
+    // caller's promise.
+    Ok(unsafe { &mut *pointer })
+}
+
+/// A place for an output.
+pub(crate) struct Out<T>(*mut T);
+
+impl<T> Out<T> {
+    #[inline]
+    pub(crate) unsafe fn new(pointer: *mut T, what: &'static str) -> Checked<Out<T>> {
+        if pointer.is_null() || !pointer.is_aligned() {
+            return Err(bad_pointer(pointer.is_null(), what));
+        }
+        Ok(Out(pointer))
+    }
+
+    /// Writes it, without looking at what is there: C need not have initialised it.
+    #[inline]
+    pub(crate) fn write(self, value: T) {
+        // SAFETY: `new` found it neither NULL nor misaligned; that it may be written is the promise of its caller.
+        unsafe { self.0.write(value) }
+    }
+}
+
+#[cold]
+fn bad_pointer(null: bool, what: &'static str) -> Fault {
+    Fault::invalid(format!("`{what}` is {}", if null { "NULL" } else { "not aligned" }))
+}
+
+/// An object that functions work on one after another.
+pub(crate) trait Handle {
+    /// What it is called in messages.
+    const NAME: &'static str;
+
+    /// Whether a function panicked over it.
+    fn poison(&self) -> &Poison;
+}
+
+/// Set by a panic: what it left half done is not touched again.
+#[derive(Default)]
+pub(crate) struct Poison(AtomicBool);
+
+impl Poison {
+    #[inline]
+    pub(crate) fn check(&self, what: &'static str) -> Checked<()> {
+        if self.0.load(Ordering::Relaxed) {
+            let why = format!("an earlier panic of the library left `{what}` unusable; it can only be freed");
+            return Err(Fault::Here(STK_PANIC, why.into()));
+        }
+        Ok(())
+    }
+
+    fn after(&self, fault: &Fault) {
+        if fault.status() == STK_PANIC {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a log callback: meanwhile this thread's calls into the library are refused, since it may hold the library's
+/// locks.
+pub(crate) fn in_log_callback(callback: impl FnOnce()) {
+    // A message of the library's that a callback causes is dropped: it would not end.
+    if IN_CALLBACK.try_with(|within| within.replace(true)) == Ok(false) {
+        callback();
+        let _ = IN_CALLBACK.try_with(|within| within.set(false));
+    }
+}
+
+/// For functions that may wait or take locks.
+#[inline]
+pub(crate) fn not_in_log_callback() -> Checked<()> {
+    if IN_CALLBACK.try_with(Cell::get) == Ok(true) {
+        return Err(Fault::Here(STK_REENTRANT, "called from within a log callback".into()));
+    }
+    Ok(())
+}

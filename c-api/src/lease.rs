@@ -1,0 +1,160 @@
+//! Leases: shared memory that payloads are built in, under ids that go stale.
+
+use crate::client::stk_client;
+use crate::error::stk_error;
+use crate::fault::{Checked, Fault};
+use crate::guard::{Out, guard, guard_handle, not_in_log_callback};
+use crate::status::*;
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+use stokehold::{Lease, ResultLease};
+
+/// Shared memory in which a payload is built, to be lent instead of copied. A value: copy it as you like. It is held
+/// until it is released (once; a second time is STK_STALE_LEASE) or given away.
+///
+/// `data` has `size` bytes, which may be written until the lease was first sent; from then on workers read them, and
+/// writing is forbidden until all calls that carried it have ended and their results are freed. A lease of size 0 has
+/// no bytes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct stk_lease {
+    /// The first byte, aligned to 64.
+    pub data: *mut c_void,
+    /// How many bytes.
+    pub size: usize,
+    /// Which lease of this process it is. 0 is none.
+    pub id: u64,
+}
+
+/// What an id stands for.
+enum Held {
+    /// For arguments. Shared with the arguments that it was put into.
+    Argument(Arc<Lease>),
+    /// For the result of this call.
+    Result(ResultLease, u32),
+}
+
+/// All leases of this process. Ids are process-wide, so that a lease can be released after its client was freed.
+static LEASES: Mutex<Table> = Mutex::new(Table { slots: Vec::new(), free: Vec::new() });
+
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+struct Slot {
+    /// Counts the leases that were here: an id of an earlier one is stale. Never 0.
+    generation: u32,
+    held: Option<Held>,
+}
+
+impl Table {
+    fn keep(&mut self, held: Held) -> u64 {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                self.slots.push(Slot { generation: 1, held: None });
+                (self.slots.len() - 1) as u32 // a slot has more bytes than 2^32 of them would leave memory for
+            }
+        };
+        let slot = &mut self.slots[index as usize];
+        slot.held = Some(held);
+        u64::from(slot.generation) << 32 | u64::from(index)
+    }
+
+    fn find(&mut self, id: u64) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(id as u32 as usize)?;
+        (u64::from(slot.generation) == id >> 32 && slot.held.is_some()).then_some(slot)
+    }
+
+    fn take(&mut self, id: u64) -> Option<Held> {
+        let slot = self.find(id)?;
+        let held = slot.held.take();
+        slot.generation = slot.generation.wrapping_add(1).max(1);
+        self.free.push(id as u32);
+        held
+    }
+}
+
+fn leases<T>(body: impl FnOnce(&mut Table) -> T) -> T {
+    body(&mut LEASES.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The lease for an argument, which lives on in the arguments when it is released.
+pub(crate) fn argument(lease: stk_lease) -> Checked<Arc<Lease>> {
+    leases(|table| match table.find(lease.id).and_then(|slot| slot.held.as_ref()) {
+        Some(Held::Argument(held)) => Ok(held.clone()),
+        Some(Held::Result(..)) => Err(Fault::invalid("a lease for a result is no argument")),
+        None => Err(stale(lease)),
+    })
+}
+
+/// The lease for the result of this call, which is given away.
+pub(crate) fn result(lease: stk_lease, call: u32, len: usize) -> Checked<ResultLease> {
+    leases(|table| match table.find(lease.id).and_then(|slot| slot.held.as_ref()) {
+        Some(Held::Result(held, of)) if *of == call && held.len() < len => {
+            Err(Fault::invalid(format!("`len` is {len}, the lease has {} bytes", held.len())))
+        }
+        Some(Held::Result(_, of)) if *of == call => match table.take(lease.id) {
+            Some(Held::Result(held, _)) => Ok(held),
+            _ => Err(stale(lease)),
+        },
+        Some(Held::Result(..)) => Err(Fault::invalid("the lease is of another call")),
+        Some(Held::Argument(_)) => Err(Fault::invalid("a lease for arguments is no result")),
+        None => Err(stale(lease)),
+    })
+}
+
+pub(crate) fn keep_result(mut lease: ResultLease, call: u32) -> stk_lease {
+    let (data, size) = (lease.as_mut_ptr().cast(), lease.len());
+    stk_lease { data, size, id: leases(|table| table.keep(Held::Result(lease, call))) }
+}
+
+/// Releases what a call made and did not give away.
+pub(crate) fn end_of_call(made: &[u64]) {
+    if !made.is_empty() {
+        let left: Vec<Held> = leases(|table| made.iter().filter_map(|&id| table.take(id)).collect());
+        drop(left);
+    }
+}
+
+fn stale(lease: stk_lease) -> Fault {
+    Fault::Here(STK_STALE_LEASE, format!("lease {:#x} is not held any more, or never was", lease.id).into())
+}
+
+/// Memory of `size` bytes of this client, for arguments: fill it, then stk_args_push_lease. Not cleared. May block for a
+/// moment while more shared memory is registered.
+///
+/// STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the client's 2 GiB; STK_OS when the memory file system is full.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_lease_new(
+    client: *const stk_client,
+    size: usize,
+    lease: *mut stk_lease,
+    error: *mut *mut stk_error,
+) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard_handle(client, error, |client| {
+            not_in_log_callback()?;
+            let out = Out::new(lease, "lease")?;
+            let mut held = client.inner.lease(size)?;
+            let data = held.as_mut_ptr().cast();
+            let id = leases(|table| table.keep(Held::Argument(Arc::new(held))));
+            out.write(stk_lease { data, size, id });
+            Ok(())
+        })
+    }
+}
+
+/// Gives it back: at once, or when the last call that carries it has ended. In any order with everything else.
+/// STK_STALE_LEASE, without harm, if it is not held any more.
+#[unsafe(no_mangle)]
+pub extern "C" fn stk_lease_release(lease: stk_lease) -> stk_status {
+    guard(ptr::null_mut(), || {
+        // Dropped after the lock is let go of.
+        let held = leases(|table| table.take(lease.id));
+        held.map(drop).ok_or_else(|| stale(lease))
+    })
+}

@@ -1,0 +1,83 @@
+//! The library's messages, handed to a callback of the host.
+
+use crate::fault::{Checked, Fault};
+use crate::guard::in_log_callback;
+use crate::status::STK_CONFIG;
+use crate::text::{stk_str, uintptr_t};
+use log::{LevelFilter, Log, Metadata, Record};
+use std::fmt::Write;
+use std::sync::OnceLock;
+
+/// No messages.
+pub const STK_LOG_OFF: u32 = 0;
+/// What went wrong and needs somebody's attention.
+pub const STK_LOG_ERROR: u32 = 1;
+/// What went wrong and was dealt with.
+pub const STK_LOG_WARN: u32 = 2;
+/// What an operator wants to know: workers that start and die, pools that degrade.
+pub const STK_LOG_INFO: u32 = 3;
+/// For those who look for a fault in their program.
+pub const STK_LOG_DEBUG: u32 = 4;
+/// For those who look for a fault in this library.
+pub const STK_LOG_TRACE: u32 = 5;
+
+/// Takes one message: `level` is an STK_LOG_ number from STK_LOG_ERROR on, `target` the part of the library that
+/// speaks, `message` one line without a line feed at its end. Both last until the function returns.
+///
+/// It is called on whatever thread the message comes from, by several at a time, and in three kinds of processes: in
+/// the host, in the arbiter and in the workers (whose program is the same, and has called stk_init as well). The library
+/// may hold locks meanwhile: of its functions only those that read and free are allowed in here, the others return
+/// STK_REENTRANT. It must return: no longjmp, no exception, no pthread_exit.
+pub type stk_log_fn =
+    Option<unsafe extern "C-unwind" fn(user: uintptr_t, level: u32, target: stk_str, message: stk_str)>;
+
+/// The host's callback as a logger.
+struct Callback {
+    call: unsafe extern "C-unwind" fn(uintptr_t, u32, stk_str, stk_str),
+    user: uintptr_t,
+}
+
+static CALLBACK: OnceLock<Callback> = OnceLock::new();
+
+/// Installs the callback, once a process.
+pub(crate) fn install(call: stk_log_fn, user: uintptr_t, level: u32) -> Checked<()> {
+    let level = match level {
+        STK_LOG_OFF => LevelFilter::Off,
+        STK_LOG_ERROR => LevelFilter::Error,
+        STK_LOG_WARN => LevelFilter::Warn,
+        STK_LOG_INFO => LevelFilter::Info,
+        STK_LOG_DEBUG => LevelFilter::Debug,
+        STK_LOG_TRACE => LevelFilter::Trace,
+        other => return Err(Fault::invalid(format!("`log_level` is {other}, which is no STK_LOG_ number"))),
+    };
+    let Some(call) = call else { return Ok(()) };
+    let callback = CALLBACK.get_or_init(|| Callback { call, user });
+    log::set_logger(callback)
+        .map_err(|_| Fault::Here(STK_CONFIG, "this process has a logger already".into()))?;
+    log::set_max_level(level);
+    Ok(())
+}
+
+impl Log for Callback {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true // `log::max_level` has decided
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let mut message = String::new();
+        let _ = write!(message, "{}", record.args());
+        in_log_callback(|| {
+            // SAFETY: a function of this type, by the promise of stk_init's caller; the texts outlive the call.
+            unsafe {
+                (self.call)(
+                    self.user,
+                    record.level() as u32,
+                    stk_str::of(record.target()),
+                    stk_str::of(&message),
+                )
+            }
+        });
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,107 @@
+//! What a call returned.
+
+use crate::fault::Checked;
+use crate::guard::{Handle, Out, Poison, free, guard_handle, shared};
+use crate::status::*;
+use crate::text::{stk_bytes, stk_str};
+use crate::value::stk_value;
+use std::ptr;
+use stokehold::Response;
+
+/// What a call returned. Yours to free, in any order with everything else; until then it holds one of its client's 64
+/// calls and the worker's memory, and what was read from it stays valid. It may be read by several threads at a time.
+pub struct stk_result {
+    response: Response,
+    poison: Poison,
+}
+
+impl Handle for stk_result {
+    const NAME: &'static str = "result";
+
+    fn poison(&self) -> &Poison {
+        &self.poison
+    }
+}
+
+impl stk_result {
+    pub(crate) fn new(response: Response) -> stk_result {
+        stk_result { response, poison: Poison::default() }
+    }
+}
+
+/// Lets go of the result. NULL is nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_result_free(result: *mut stk_result) {
+    // SAFETY: the caller's promise.
+    unsafe { free(result) }
+}
+
+/// Which incarnation of a worker ran the call: 1 for the first that the pool started, and so on. 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_result_worker(result: *const stk_result) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { shared(result, "result") }.map_or(0, |result| u32::from(result.response.life()))
+}
+
+unsafe fn read<T>(
+    result: *const stk_result,
+    out: *mut T,
+    take: impl FnOnce(&stk_value) -> Checked<T>,
+) -> stk_status {
+    // SAFETY: the caller's promise for both.
+    unsafe {
+        guard_handle(result, ptr::null_mut(), |result| {
+            let out = Out::new(out, "out")?;
+            out.write(take(&stk_value::of(result.response.value()?))?);
+            Ok(())
+        })
+    }
+}
+
+/// The result as a value, for lists and dicts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_result_value(result: *const stk_result, value: *mut stk_value) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard_handle(result, ptr::null_mut(), |result| {
+            Out::new(value, "value")?.write(stk_value::of(result.response.value()?));
+            Ok(())
+        })
+    }
+}
+
+/// The result as a truth value. STK_VALUE if it is something else.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_result_bool(result: *const stk_result, out: *mut bool) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { read(result, out, stk_value::bool) }
+}
+
+/// The result as an integer. STK_VALUE if it is something else.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_result_i64(result: *const stk_result, out: *mut i64) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { read(result, out, stk_value::i64) }
+}
+
+/// The result as a number; an integer becomes one. STK_VALUE if it is something else.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_result_f64(result: *const stk_result, out: *mut f64) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { read(result, out, stk_value::f64) }
+}
+
+/// The result as text. STK_VALUE if it is something else.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_result_str(result: *const stk_result, out: *mut stk_str) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { read(result, out, stk_value::str) }
+}
+
+/// The result as bytes, in the worker's memory if it built them there: read, never write. STK_VALUE if it is something
+/// else.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_result_bytes(result: *const stk_result, out: *mut stk_bytes) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { read(result, out, stk_value::bytes) }
+}

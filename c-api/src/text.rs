@@ -1,0 +1,86 @@
+//! Text and bytes as they cross the border: a pointer and a length.
+
+use crate::fault::{Checked, Fault};
+use std::ffi::{c_char, c_void};
+
+/// UTF-8 text: pointer and length, without a terminating zero. NULL with length 0 is the empty text. STK_STR makes one
+/// of a string literal, stk_str_from of a `char *`.
+///
+/// As an input it need only last until the function returns. As an output it lasts as long as what it was read from,
+/// and nobody writes to it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct stk_str {
+    /// The first byte.
+    pub data: *const c_char,
+    /// How many bytes.
+    pub len: usize,
+}
+
+/// Bytes that may be read: pointer and length, as stk_str. NULL with length 0 is no bytes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct stk_bytes {
+    /// The first byte.
+    pub data: *const c_void,
+    /// How many bytes.
+    pub len: usize,
+}
+
+impl stk_str {
+    pub(crate) fn of(text: &str) -> stk_str {
+        stk_str { data: text.as_ptr().cast(), len: text.len() }
+    }
+
+    /// The text, which the caller keeps for as long as it is used here.
+    pub(crate) unsafe fn read<'a>(self, what: &'static str) -> Checked<&'a str> {
+        // SAFETY: the caller of this function promised it for pointer and length.
+        let bytes = unsafe { slice(self.data.cast(), self.len, what) }?;
+        std::str::from_utf8(bytes).map_err(|e| Fault::invalid(format!("`{what}` is not UTF-8: {e}")))
+    }
+}
+
+impl stk_bytes {
+    pub(crate) fn of(bytes: &[u8]) -> stk_bytes {
+        stk_bytes { data: bytes.as_ptr().cast(), len: bytes.len() }
+    }
+}
+
+/// `len` bytes at `data`, which the caller keeps for as long as they are used here.
+pub(crate) unsafe fn slice<'a>(data: *const u8, len: usize, what: &'static str) -> Checked<&'a [u8]> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    if data.is_null() {
+        return Err(Fault::invalid(format!("`{what}` is NULL with a length of {len}")));
+    }
+    if len > isize::MAX as usize {
+        return Err(Fault::invalid(format!("`{what}` has a length of {len}, more than any object")));
+    }
+    // SAFETY: not NULL and not longer than an object may be, as just checked; that so many bytes are there is the
+    // caller's promise.
+    Ok(unsafe { std::slice::from_raw_parts(data, len) })
+}
+
+/// The text of a zero-terminated string; the empty text for NULL. It lasts as long as the string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_str_from(string: *const c_char) -> stk_str {
+    if string.is_null() {
+        return stk_str { data: std::ptr::null(), len: 0 };
+    }
+    // SAFETY: the caller's promise: a terminated string.
+    let len = unsafe { std::ffi::CStr::from_ptr(string) }.count_bytes();
+    stk_str { data: string, len }
+}
+
+/// Whether two texts have the same bytes. For choosing an action: `stk_str_eq(action, STK_STR("add"))`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_str_eq(a: stk_str, b: stk_str) -> bool {
+    // SAFETY: the caller's promise for both.
+    let (a, b) = unsafe { (slice(a.data.cast(), a.len, "a"), slice(b.data.cast(), b.len, "b")) };
+    matches!((a, b), (Ok(a), Ok(b)) if a == b)
+}
+
+/// What C calls it; cbindgen knows the name.
+#[allow(dead_code)]
+pub(crate) type uintptr_t = usize;

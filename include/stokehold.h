@@ -1,0 +1,1250 @@
+/* stokehold 0.1.0: a supervised pool of worker processes, called over shared memory. The C interface.
+ *
+ * Work that blocks, leaks or crashes (models, codecs, native code, heavy computation) runs in worker processes; the
+ * threads of the host stay quick. A call costs about what handing over to another thread costs, whatever the size of its
+ * payload, and has exactly one outcome, whoever is killed when.
+ *
+ *     static stk_status call(uintptr_t user, const stk_call *call, stk_reply *reply)
+ *     {
+ *         int64_t a, b;                                                 // in a worker process
+ *         (void)user;
+ *         if (stk_call_i64(call, 0, &a) || stk_call_i64(call, 1, &b)) return STK_BAD_REQUEST;
+ *         return stk_reply_i64(reply, a + b);
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         static const stk_app apps[] = {{ .struct_size = sizeof(stk_app), .name = "calc", .call = call }};
+ *         stk_error *e = NULL; stk_pool *pool; stk_client *client; stk_result *result; int64_t sum;
+ *         if (stk_init(apps, 1, NULL, &e)) return stk_error_print(e);  // the first statement: see stk_init
+ *         if (stk_pool_start(NULL, &pool, &e)) return stk_error_print(e);
+ *         if (stk_client_new(pool, &client, &e)) return stk_error_print(e);
+ *         stk_args *args = stk_args_new(client);
+ *         stk_args_push_i64(args, 2);
+ *         stk_args_push_i64(args, 3);
+ *         if (stk_execute(client, STK_STR("calc"), STK_STR("add"), args, NULL, &result, &e)) return stk_error_print(e);
+ *         stk_result_i64(result, &sum);                                 // 5
+ *         stk_result_free(result); stk_client_free(client); stk_pool_free(pool);
+ *         return 0;
+ *     }
+ *
+ * THE RULES, which hold wherever a function does not say otherwise:
+ *
+ * Status and error. A function that can fail returns a stk_status, 0 (STK_OK) for success. One with a last parameter
+ *   `stk_error **error` stores an error object there when it fails, and only then: begin with NULL, free what you got.
+ *   You may pass NULL. Outputs are written on success only; there are no parameters that are both in and out.
+ * Ownership. What a stk_X_new or an output of type stk_X ** gave you is yours until you give it to stk_X_free, or to a
+ *   function that says it consumes it. Freeing NULL does nothing. Any order of freeing is right: what still needs
+ *   something keeps it. stk_str, stk_bytes and stk_value that you read are views: they last as long as what they were
+ *   read from, and are never freed.
+ * Threads. No function keeps anything for a thread: any thread may use any object. A `const T *` parameter may be used by
+ *   several threads at a time; a `T *` parameter belongs to one function at a time. Freeing is the last use.
+ * Pointers. NULL, a bad alignment, an unknown number, a length that cannot be or text that is not UTF-8 is STK_INVALID.
+ *   NULL with a length of 0 is an empty text or array. What cannot be checked is your promise: a pointer that is not NULL
+ *   points to what its type says, not freed.
+ * Structs that you fill begin with `struct_size`: set all to zero, then that to sizeof.
+ * Callbacks run on the threads that their types name, with your `user` first. None is called with a lock of yours held
+ *   that you did not hold yourself. They must return.
+ * Forks. Handles are of the process that made them. In a copy by fork they answer STK_FORKED and do no harm; free them or
+ *   not. All descriptors of this library are closed on exec.
+ * Trust. The processes of a pool are programs of one user that use this library. Payload bytes are read in place on the
+ *   premise that nobody writes a block after lending it; everything else is copied before it is looked at.
+ * Limits. 1 GiB a message; 64 calls in flight a client; 2 GiB of shared memory a client and a worker; 1,024 clients, 64
+ *   workers, 256 apps a pool; names of 255 bytes; lists and dicts of 1,048,576 entries, nested 512 deep.
+ *
+ * In C++ this header is the same; callbacks must not let exceptions out. */
+
+#ifndef STOKEHOLD_H
+#define STOKEHOLD_H
+
+/* Made by cbindgen from c-api/src; do not edit. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The version that this header belongs to, as text. */
+#define STK_VERSION "0.1.0"
+
+/* A stk_str of a string literal. */
+#ifdef __cplusplus
+#define STK_STR(literal) (stk_str{"" literal, sizeof(literal) - 1})
+#else
+#define STK_STR(literal) ((stk_str){"" literal, sizeof(literal) - 1})
+#endif
+
+/**
+ * The version that this header belongs to. While the major version is 0, a program wants the same minor version.
+ */
+#define STK_VERSION_MAJOR 0
+
+/**
+ * See STK_VERSION_MAJOR.
+ */
+#define STK_VERSION_MINOR 1
+
+/**
+ * See STK_VERSION_MAJOR.
+ */
+#define STK_VERSION_PATCH 0
+
+/**
+ * Not known, or not a matter of a worker's death.
+ */
+#define STK_CAUSE_UNKNOWN 0
+
+/**
+ * It ended by itself; the detail is its exit status.
+ */
+#define STK_CAUSE_EXIT 1
+
+/**
+ * A signal ended it; the detail is its number.
+ */
+#define STK_CAUSE_SIGNAL 2
+
+/**
+ * The kernel's out-of-memory killer.
+ */
+#define STK_CAUSE_OOM 3
+
+/**
+ * It did not respond and was killed.
+ */
+#define STK_CAUSE_HUNG 4
+
+/**
+ * It was replaced on purpose.
+ */
+#define STK_CAUSE_RECYCLED 5
+
+/**
+ * It wrote what no correct worker writes.
+ */
+#define STK_CAUSE_CORRUPT 6
+
+/**
+ * It never became ready.
+ */
+#define STK_CAUSE_BOOT_FAILED 7
+
+/**
+ * The pool killed it because this call's deadline passed and it did not let go.
+ */
+#define STK_CAUSE_DEADLINE 8
+
+/**
+ * The same, over another call of this worker.
+ */
+#define STK_CAUSE_OTHERS_DEADLINE 9
+
+/**
+ * The pool killed it because it was closed.
+ */
+#define STK_CAUSE_SHUTDOWN 10
+
+/**
+ * Not known, or not a matter of a bound.
+ */
+#define STK_BOUND_UNKNOWN 0
+
+/**
+ * Calls in flight of one client.
+ */
+#define STK_BOUND_CALLS 1
+
+/**
+ * Bytes of payload.
+ */
+#define STK_BOUND_BYTES 2
+
+/**
+ * Results of one worker that callers have not freed.
+ */
+#define STK_BOUND_RESULTS 3
+
+/**
+ * Clients of a pool.
+ */
+#define STK_BOUND_CLIENTS 4
+
+/**
+ * Regions of shared memory of a pool.
+ */
+#define STK_BOUND_REGIONS 5
+
+/**
+ * No messages.
+ */
+#define STK_LOG_OFF 0
+
+/**
+ * What went wrong and needs somebody's attention.
+ */
+#define STK_LOG_ERROR 1
+
+/**
+ * What went wrong and was dealt with.
+ */
+#define STK_LOG_WARN 2
+
+/**
+ * What an operator wants to know: workers that start and die, pools that degrade.
+ */
+#define STK_LOG_INFO 3
+
+/**
+ * For those who look for a fault in their program.
+ */
+#define STK_LOG_DEBUG 4
+
+/**
+ * For those who look for a fault in this library.
+ */
+#define STK_LOG_TRACE 5
+
+/**
+ * Threads wait by measured cost: a short while spinning, then asleep. What one wants, nearly always.
+ */
+#define STK_WAIT_ADAPTIVE 0
+
+/**
+ * Threads never spin.
+ */
+#define STK_WAIT_PARK 1
+
+/**
+ * Threads spin for as long as it takes. For processors of one's own.
+ */
+#define STK_WAIT_SPIN 2
+
+/**
+ * Nothing.
+ */
+#define STK_KIND_NONE 0
+
+/**
+ * A truth value.
+ */
+#define STK_KIND_BOOL 1
+
+/**
+ * An integer of 64 bits.
+ */
+#define STK_KIND_I64 2
+
+/**
+ * A floating-point number of 64 bits.
+ */
+#define STK_KIND_F64 3
+
+/**
+ * UTF-8 text.
+ */
+#define STK_KIND_STR 4
+
+/**
+ * Bytes.
+ */
+#define STK_KIND_BYTES 5
+
+/**
+ * A list of values.
+ */
+#define STK_KIND_LIST 6
+
+/**
+ * A dict: pairs of text and value.
+ */
+#define STK_KIND_DICT 7
+
+/**
+ * The arguments of one call, put in one after another. Text and bytes are copied when they are put in; a lease is
+ * lent. Given to stk_execute, which consumes it; else yours to free.
+ *
+ * Each function on it returns a status, and the first that failed is remembered: stk_execute refuses the arguments
+ * with it, so that you may put in all of them and look at one status.
+ */
+typedef struct stk_args stk_args;
+
+/**
+ * One call, for the function that runs it. It belongs to that function and its thread.
+ */
+typedef struct stk_call stk_call;
+
+/**
+ * A connection to a pool, for all threads of a process at once. Yours to free, in any order with everything else. It
+ * outlives its pool: calls are refused then.
+ *
+ * Up to 64 calls are in flight at a time, over all threads and including results that are not freed.
+ */
+typedef struct stk_client stk_client;
+
+/**
+ * The configuration of one pool. Given to stk_pool_start, which consumes it; else yours to free.
+ *
+ * The functions that set something return STK_INVALID for what makes no sense by itself; what does not fit together,
+ * stk_pool_start says.
+ */
+typedef struct stk_config stk_config;
+
+/**
+ * Why something did not happen: what a function stores through its last parameter, if you give one. Yours to free.
+ *
+ * It belongs to no thread and to no pool: it can be read after everything else was freed.
+ */
+typedef struct stk_error stk_error;
+
+/**
+ * A supervised pool of worker processes. Yours to free, in any order with everything else; to free it is to kill its
+ * workers, unless it was stopped.
+ */
+typedef struct stk_pool stk_pool;
+
+/**
+ * What an app answers: one value, put together as arguments are, or a lease. Belongs to the function that it was given
+ * to, and to its thread. Nothing put in is none; a second value is STK_INVALID. The first function on it that failed
+ * is remembered: an app that returns STK_OK all the same has failed with it.
+ */
+typedef struct stk_reply stk_reply;
+
+/**
+ * What a call returned. Yours to free, in any order with everything else; until then it holds one of its client's 64
+ * calls and the worker's memory, and what was read from it stays valid. It may be read by several threads at a time.
+ */
+typedef struct stk_result stk_result;
+
+/**
+ * What every function that can fail returns. The numbers never change meaning; more may come, so treat one that you
+ * do not know as a failure. 1 to 99: how a call ended. 100 to 199: starting and joining a pool. 200 to 299: values.
+ * 300 to 399: the system. 400 and up: this interface.
+ */
+typedef uint32_t stk_status;
+
+/**
+ * UTF-8 text: pointer and length, without a terminating zero. NULL with length 0 is the empty text. STK_STR makes one
+ * of a string literal, stk_str_from of a `char *`.
+ *
+ * As an input it need only last until the function returns. As an output it lasts as long as what it was read from,
+ * and nobody writes to it.
+ */
+typedef struct {
+    /**
+     * The first byte.
+     */
+    const char *data;
+    /**
+     * How many bytes.
+     */
+    size_t len;
+} stk_str;
+
+/**
+ * Makes the app's instance, in each worker process, once, on its first thread, before it takes calls. It may take
+ * long and start threads. `user` is the table's; what is stored through `instance` is what `call` and `close` get in
+ * its place. Anything but STK_OK fails the boot of this worker; an error stored through `error` (see stk_error_new),
+ * which the library then frees, says why.
+ */
+typedef stk_status (*stk_app_init_fn)(size_t user, size_t *instance, stk_error **error);
+
+/**
+ * Runs one action, in a worker process, on one of its app threads, concurrently with itself if the pool has several
+ * threads a worker. It may block.
+ *
+ * STK_OK sends what was put into `reply` (nothing is none). Anything else is an error of the call, and the worker
+ * lives on: STK_BAD_REQUEST and STK_VALUE tell the caller STK_BAD_REQUEST, others STK_APP; stk_reply_fail says why,
+ * otherwise what the last function on `call` found wrong is said. `call`, `reply` and what was read from them are
+ * valid, on this thread, until it returns.
+ *
+ * It must return: an exception or pthread_exit that leaves it ends the worker, and the caller is told so
+ * (STK_WORKER_DIED, signal 6).
+ */
+typedef stk_status (*stk_app_call_fn)(size_t user, const stk_call *call, stk_reply *reply);
+
+/**
+ * Called once before a worker leaves in an orderly way. Not after a kill.
+ */
+typedef void (*stk_app_close_fn)(size_t user);
+
+/**
+ * User code that workers run. Zero it, then set `struct_size` and what you want.
+ */
+typedef struct {
+    /**
+     * sizeof(stk_app), in each element of an array.
+     */
+    size_t struct_size;
+    /**
+     * The name by which clients call it: zero-terminated UTF-8 of 1 to 255 bytes.
+     */
+    const char *name;
+    /**
+     * Handed to `init`, and to `call` and `close` where `init` stores nothing else.
+     */
+    size_t user;
+    /**
+     * May be NULL.
+     */
+    stk_app_init_fn init;
+    /**
+     * Must be there.
+     */
+    stk_app_call_fn call;
+    /**
+     * May be NULL.
+     */
+    stk_app_close_fn close;
+} stk_app;
+
+/**
+ * Takes one message: `level` is an STK_LOG_ number from STK_LOG_ERROR on, `target` the part of the library that
+ * speaks, `message` one line without a line feed at its end. Both last until the function returns.
+ *
+ * It is called on whatever thread the message comes from, by several at a time, and in three kinds of processes: in
+ * the host, in the arbiter and in the workers (whose program is the same, and has called stk_init as well). The library
+ * may hold locks meanwhile: of its functions only those that read and free are allowed in here, the others return
+ * STK_REENTRANT. It must return: no longjmp, no exception, no pthread_exit.
+ */
+typedef void (*stk_log_fn)(size_t user, uint32_t level, stk_str target, stk_str message);
+
+/**
+ * What stk_init may be told. Zero it, then set `struct_size` and what you want.
+ */
+typedef struct {
+    /**
+     * sizeof(stk_init_options).
+     */
+    size_t struct_size;
+    /**
+     * Takes the library's messages; NULL for none.
+     */
+    stk_log_fn log;
+    /**
+     * Handed to `log` as it is. The same call of stk_init is made in the arbiter and the workers, whose memory is
+     * another: it means there what it means to the program that was started again.
+     */
+    size_t log_user;
+    /**
+     * The lowest level that is wanted: an STK_LOG_ number.
+     */
+    uint32_t log_level;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} stk_init_options;
+
+/**
+ * A value that somebody else owns: a result, or the arguments of a call. It is a view: copy it as you like, free
+ * nothing; it is valid as long as its owner. One that is all zero bytes is a valid STK_KIND_NONE. Only this library writes
+ * one.
+ */
+typedef struct {
+    /**
+     * What it is: STK_KIND_NONE, STK_KIND_BOOL, … May be read.
+     */
+    uint32_t kind;
+    uint32_t reserved;
+    uint64_t opaque[6];
+} stk_value;
+
+/**
+ * Bytes that may be read: pointer and length, as stk_str. NULL with length 0 is no bytes.
+ */
+typedef struct {
+    /**
+     * The first byte.
+     */
+    const void *data;
+    /**
+     * How many bytes.
+     */
+    size_t len;
+} stk_bytes;
+
+/**
+ * Shared memory in which a payload is built, to be lent instead of copied. A value: copy it as you like. It is held
+ * until it is released (once; a second time is STK_STALE_LEASE) or given away.
+ *
+ * `data` has `size` bytes, which may be written until the lease was first sent; from then on workers read them, and
+ * writing is forbidden until all calls that carried it have ended and their results are freed. A lease of size 0 has
+ * no bytes.
+ */
+typedef struct {
+    /**
+     * The first byte, aligned to 64.
+     */
+    void *data;
+    /**
+     * How many bytes.
+     */
+    size_t size;
+    /**
+     * Which lease of this process it is. 0 is none.
+     */
+    uint64_t id;
+} stk_lease;
+
+/**
+ * What a call may be told. Zero it, then set `struct_size` and what you want.
+ */
+typedef struct {
+    /**
+     * sizeof(stk_options).
+     */
+    size_t struct_size;
+    /**
+     * The call ends with STK_DEADLINE this many milliseconds from now, whether it waits or runs; 0 for none of its own.
+     * A worker that does not let go of an expired call is replaced. The pool's own limit holds as well.
+     */
+    uint64_t deadline_ms;
+    /**
+     * 1: it may run twice, and is sent once more if its worker dies or shared memory is found damaged.
+     */
+    uint32_t idempotent;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} stk_options;
+
+/**
+ * A walk over a list or a dict. Like a value it owns nothing and is valid as long as what it walks over; one that is
+ * all zero bytes has ended. Only this library writes one.
+ */
+typedef struct {
+    uint32_t kind;
+    uint32_t reserved;
+    uint64_t opaque[8];
+} stk_iter;
+
+/**
+ * It worked. Outputs are written then, and only then.
+ */
+#define STK_OK 0
+
+/**
+ * The app returned an error or panicked; its worker lives on.
+ */
+#define STK_APP 1
+
+/**
+ * The worker that had the call died. `stk_error_cause` says why.
+ */
+#define STK_WORKER_DIED 2
+
+/**
+ * The call's deadline passed.
+ */
+#define STK_DEADLINE 3
+
+/**
+ * Somebody cancelled the call.
+ */
+#define STK_CANCELLED 4
+
+/**
+ * A bound was reached: calls in flight, bytes, records. `stk_error_bound` says which.
+ */
+#define STK_OVERLOADED 5
+
+/**
+ * Nobody will come to run it: the pool is degraded, or has no workers.
+ */
+#define STK_NO_WORKERS 6
+
+/**
+ * The call could not be understood: unknown app or action, wrong arguments, too large.
+ */
+#define STK_BAD_REQUEST 7
+
+/**
+ * Shared state was found damaged; the call may or may not have run.
+ */
+#define STK_PROTOCOL 8
+
+/**
+ * The supervising process, the arbiter, died.
+ */
+#define STK_ARBITER_DIED 9
+
+/**
+ * The pool is being closed, or was.
+ */
+#define STK_SHUTTING_DOWN 10
+
+/**
+ * A pool could not be started, or a worker could not boot.
+ */
+#define STK_START 100
+
+/**
+ * A peer speaks another version, layout or build.
+ */
+#define STK_INCOMPATIBLE 101
+
+/**
+ * The handle was used in a forked copy of the process that made it.
+ */
+#define STK_FORKED 102
+
+/**
+ * The process has more than one thread where one is needed.
+ */
+#define STK_THREADS 103
+
+/**
+ * The configuration is wrong.
+ */
+#define STK_CONFIG 104
+
+/**
+ * A value has another type, or is out of range, for what was asked of it.
+ */
+#define STK_VALUE 200
+
+/**
+ * A frame or its body is malformed.
+ */
+#define STK_FRAME 201
+
+/**
+ * A system call failed. `stk_error_errno` says how.
+ */
+#define STK_OS 300
+
+/**
+ * An argument of the function itself makes no sense: NULL where something must be, a number that means nothing, text
+ * that is not UTF-8, a struct of an unknown size.
+ */
+#define STK_INVALID 400
+
+/**
+ * The lease was released, was given away, or never was.
+ */
+#define STK_STALE_LEASE 401
+
+/**
+ * There is nothing (more) there: the end of a list, a key that is not in the dict.
+ */
+#define STK_END 402
+
+/**
+ * This function may not be called from within a log callback.
+ */
+#define STK_REENTRANT 403
+
+/**
+ * This library has a bug: it panicked. The handle that was used refuses everything but being freed from now on.
+ */
+#define STK_PANIC 404
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the library that the program runs with: major * 1000000 + minor * 1000 + patch. May be called from
+ * anywhere.
+ */
+uint32_t stk_version(void);
+
+/**
+ * The same as text, such as "0.1.0". A constant that lives for ever. May be called from anywhere.
+ */
+const char *stk_version_text(void);
+
+/**
+ * The name of a status, such as "STK_WORKER_DIED". A constant that lives for ever; "unknown status" for a number that
+ * is none. May be called from anywhere.
+ */
+const char *stk_status_name(stk_status status);
+
+/**
+ * What a status means, in a few words: for functions that hand out no `stk_error`. A constant that lives for ever. May
+ * be called from anywhere.
+ */
+const char *stk_status_text(stk_status status);
+
+/**
+ * The text of a zero-terminated string; the empty text for NULL. It lasts as long as the string.
+ */
+stk_str stk_str_from(const char *string);
+
+/**
+ * Whether two texts have the same bytes. For choosing an action: `stk_str_eq(action, STK_STR("add"))`.
+ */
+bool stk_str_eq(stk_str a, stk_str b);
+
+/**
+ * An error of an app's own, with a class of its choice ("ModelMissing") and a message: for what an app's `init` stores.
+ * NULL if a text is not UTF-8.
+ */
+stk_error *stk_error_new(stk_str class_name, stk_str message);
+
+/**
+ * Frees it. NULL is nothing.
+ */
+void stk_error_free(stk_error *error);
+
+/**
+ * The status that the failed function returned. STK_OK for NULL.
+ */
+stk_status stk_error_status(const stk_error *error);
+
+/**
+ * What happened, which value, which limit: for people. Zero-terminated UTF-8, which lasts as long as the error; "" for
+ * NULL.
+ */
+const char *stk_error_message(const stk_error *error);
+
+/**
+ * The class of an app's error: what the app chose, or "Panic". "" where there is none.
+ */
+const char *stk_error_class(const stk_error *error);
+
+/**
+ * The backtrace of an app's error, many lines. "" where there is none.
+ */
+const char *stk_error_traceback(const stk_error *error);
+
+/**
+ * Whether the app had begun with the call: 0 it certainly never saw it (send it again without risk), 1 a worker had
+ * taken it (it may have done all of its work, some or none), -1 it cannot be known, or there was nothing to begin.
+ */
+int32_t stk_error_started(const stk_error *error);
+
+/**
+ * The process id of the worker that died; 0 where that is not known or none did.
+ */
+uint32_t stk_error_worker_pid(const stk_error *error);
+
+/**
+ * Why the worker died: an STK_CAUSE_ number. Its exit status or signal is stored through `detail`, unless that is NULL.
+ */
+uint32_t stk_error_cause(const stk_error *error, int32_t *detail);
+
+/**
+ * Which bound was reached: an STK_BOUND_ number. How much of it there is is stored through `limit`, unless that is
+ * NULL.
+ */
+uint32_t stk_error_bound(const stk_error *error, uint64_t *limit);
+
+/**
+ * The `errno` of the system call that failed; 0 where none did.
+ */
+int32_t stk_error_errno(const stk_error *error);
+
+/**
+ * Writes "stokehold: " and the message to standard error, and returns 1: `return stk_error_print(e);` ends a small
+ * `main`. Frees nothing; NULL prints nothing and returns 1.
+ */
+int32_t stk_error_print(const stk_error *error);
+
+/**
+ * Registers the program's apps: the first statement of `main`.
+ *
+ * In the host it registers and returns. stk_pool_start runs this same program once more, with the same environment and
+ * no arguments; in that copy stk_init becomes the pool's supervising process and DOES NOT RETURN. So what stands before
+ * it in `main` runs in both: no threads, no files, no output there.
+ *
+ * The tables are copied; their names must be UTF-8 of 1 to 255 bytes, each once, at most 256. `apps` may be NULL with
+ * `n` 0, for a host whose apps are in a helper program. `options` may be NULL. Once a process.
+ *
+ * STK_INVALID for tables that make no sense, STK_CONFIG when it is called twice.
+ */
+stk_status stk_init(const stk_app *apps, size_t n, const stk_init_options *options, stk_error **error);
+
+/**
+ * The name by which the app was called. It lasts as long as the call, and is empty for NULL.
+ */
+stk_str stk_call_app(const stk_call *call);
+
+/**
+ * The action that is asked for. It lasts as long as the call, and is empty for NULL.
+ */
+stk_str stk_call_action(const stk_call *call);
+
+/**
+ * Refuses an action that the app does not have: for the end of a chain of stk_str_eq. Returns STK_BAD_REQUEST, which
+ * the app returns in its turn.
+ */
+stk_status stk_call_no_action(const stk_call *call);
+
+/**
+ * How many positional arguments there are. 0 for NULL.
+ */
+size_t stk_call_len(const stk_call *call);
+
+/**
+ * The positional argument `i`, from 0. It lasts as long as the call. STK_VALUE if it was not given. Walks there: to
+ * see many, use stk_call_args.
+ */
+stk_status stk_call_arg(const stk_call *call, size_t i, stk_value *value);
+
+/**
+ * All positional arguments, as a list.
+ */
+stk_status stk_call_args(const stk_call *call, stk_value *list);
+
+/**
+ * All named arguments, as a dict.
+ */
+stk_status stk_call_named_args(const stk_call *call, stk_value *dict);
+
+/**
+ * The argument of this name. STK_END if it was not given.
+ */
+stk_status stk_call_named(const stk_call *call, stk_str name, stk_value *value);
+
+/**
+ * The positional argument `i`, from 0, which must be a truth value. STK_VALUE if it is something else or was not given.
+ */
+stk_status stk_call_bool(const stk_call *call, size_t i, bool *out);
+
+/**
+ * The same for an integer.
+ */
+stk_status stk_call_i64(const stk_call *call, size_t i, int64_t *out);
+
+/**
+ * The same for a number; an integer becomes one.
+ */
+stk_status stk_call_f64(const stk_call *call, size_t i, double *out);
+
+/**
+ * The same for text.
+ */
+stk_status stk_call_str(const stk_call *call, size_t i, stk_str *out);
+
+/**
+ * The same for bytes. Those of a lease are the caller's memory, not a copy: read, never write.
+ */
+stk_status stk_call_bytes(const stk_call *call, size_t i, stk_bytes *out);
+
+/**
+ * Memory of `size` bytes in which a result is built, which the caller will read in place: fill it, then give it to
+ * stk_reply_lease. Not cleared; aligned to 64 bytes. What is not given away is released when the call ends.
+ *
+ * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the worker's 2 GiB; STK_OS when the memory file system is full.
+ */
+stk_status stk_call_lease(const stk_call *call, size_t size, stk_lease *lease);
+
+/**
+ * When the caller stops waiting: nanoseconds of CLOCK_MONOTONIC; 0 if it will not.
+ */
+uint64_t stk_call_deadline_ns(const stk_call *call);
+
+/**
+ * STK_OK while somebody waits for the result, STK_DEADLINE after that. For work that can stop half-way: return it.
+ */
+stk_status stk_call_check_deadline(const stk_call *call);
+
+/**
+ * Answers with nothing, Python's None.
+ */
+stk_status stk_reply_none(stk_reply *reply);
+
+/**
+ * Answers with a truth value.
+ */
+stk_status stk_reply_bool(stk_reply *reply, bool value);
+
+/**
+ * Answers with an integer.
+ */
+stk_status stk_reply_i64(stk_reply *reply, int64_t value);
+
+/**
+ * Answers with a number.
+ */
+stk_status stk_reply_f64(stk_reply *reply, double value);
+
+/**
+ * Answers with a copy of text. STK_INVALID if it is not UTF-8.
+ */
+stk_status stk_reply_str(stk_reply *reply, stk_str text);
+
+/**
+ * Answers with a copy of `len` bytes. What is large is better built in place: stk_call_lease, stk_reply_lease.
+ */
+stk_status stk_reply_bytes(stk_reply *reply, const void *data, size_t len);
+
+/**
+ * Answers with the first `len` bytes of a lease of this call (`lease.size` for all of them), which is given away: it is
+ * stale from then on, and must not be written any more. The caller reads it where it lies. Only the whole answer can be
+ * a lease, not a value within a list.
+ *
+ * STK_STALE_LEASE if it is not held; STK_INVALID if it is of another call, or `len` more than it has.
+ */
+stk_status stk_reply_lease(stk_reply *reply, stk_lease lease, size_t len);
+
+/**
+ * Begins a list: what is put in until stk_reply_end is in it.
+ */
+stk_status stk_reply_begin_list(stk_reply *reply);
+
+/**
+ * Begins a dict: pairs of stk_reply_key and a value, until stk_reply_end.
+ */
+stk_status stk_reply_begin_dict(stk_reply *reply);
+
+/**
+ * The key of the next value of a dict.
+ */
+stk_status stk_reply_key(stk_reply *reply, stk_str key);
+
+/**
+ * Ends the innermost list or dict.
+ */
+stk_status stk_reply_end(stk_reply *reply);
+
+/**
+ * Fails the call with a class of the app's choice ("OutOfCoal") and a message; what was put in before is forgotten.
+ * Returns STK_APP, which the app returns in its turn (STK_INVALID if a text is not UTF-8).
+ */
+stk_status stk_reply_fail(stk_reply *reply, stk_str class_name, stk_str message);
+
+/**
+ * A configuration with all defaults: one worker, all apps of stk_init. May be called from anywhere.
+ */
+stk_config *stk_config_new(void);
+
+/**
+ * Frees a configuration that no pool was started from. NULL is nothing.
+ */
+void stk_config_free(stk_config *config);
+
+/**
+ * With this app. Without any, the pool has all that were given to stk_init; a pool with a helper program names those
+ * it wants.
+ */
+stk_status stk_config_add_app(stk_config *config, stk_str name);
+
+/**
+ * How many worker processes; 1 by default, at most 64.
+ */
+stk_status stk_config_set_workers(stk_config *config, size_t workers);
+
+/**
+ * How many calls one worker runs at a time; 1 by default. Workers times threads is at most 128.
+ */
+stk_status stk_config_set_threads(stk_config *config, size_t threads);
+
+/**
+ * How workers and this host's clients wait: an STK_WAIT_ number.
+ */
+stk_status stk_config_set_wait(stk_config *config, uint32_t wait);
+
+/**
+ * Longest time of any call, milliseconds; 300,000 by default, 0 for no limit. A call's own deadline may be shorter.
+ */
+stk_status stk_config_set_timeout_ms(stk_config *config, uint64_t ms);
+
+/**
+ * How long a worker may go on with a call that nobody waits for any more before it is replaced, milliseconds; 1,000 by
+ * default. Counted from when the arbiter notices, at most a second after the caller gave up.
+ */
+stk_status stk_config_set_kill_grace_ms(stk_config *config, uint64_t ms);
+
+/**
+ * How long workers may take to finish what they run when the pool is stopped, milliseconds; 30,000 by default.
+ */
+stk_status stk_config_set_stop_grace_ms(stk_config *config, uint64_t ms);
+
+/**
+ * How long a worker may take to become ready, milliseconds; 60,000 by default.
+ */
+stk_status stk_config_set_boot_timeout_ms(stk_config *config, uint64_t ms);
+
+/**
+ * How long stk_pool_start waits for the pool to be ready, milliseconds; 60,000 by default, or ten seconds more than the
+ * boot timeout where that is longer.
+ */
+stk_status stk_config_set_start_timeout_ms(stk_config *config, uint64_t ms);
+
+/**
+ * More than `restarts` early deaths within `within_ms` milliseconds degrade the pool: calls fail at once
+ * (STK_NO_WORKERS) until a worker is ready again. 5 in 10,000 by default.
+ */
+stk_status stk_config_set_restart_limit(stk_config *config, uint32_t restarts, uint64_t within_ms);
+
+/**
+ * First and longest pause before a worker that died early is started again, milliseconds; 100 and 10,000 by default.
+ */
+stk_status stk_config_set_backoff_ms(stk_config *config, uint64_t first, uint64_t longest);
+
+/**
+ * With a helper program as the arbiter instead of this one, for hosts that cannot call stk_init first (plug-ins, other
+ * languages): the path of a program whose `main` begins with stk_init (or with `stokehold::init`, in Rust) and registers
+ * the apps. Name those that the pool has with stk_config_add_app. The host needs no stk_init then.
+ */
+stk_status stk_config_set_helper(stk_config *config,
+                                 stk_str program);
+
+/**
+ * By a plain fork of this process, which must have one thread. For tools, tests and small programs: the arbiter and its
+ * workers drag this process's memory along. Of its descriptors they have the standard ones and those named with
+ * stk_config_keep_fd.
+ */
+stk_status stk_config_set_fork(stk_config *config);
+
+/**
+ * A descriptor, open until the start, that stays open in the arbiter and the workers of a pool that is started by
+ * stk_config_set_fork: that of a log file, for instance. Elsewhere it means nothing.
+ */
+stk_status stk_config_keep_fd(stk_config *config, int32_t fd);
+
+/**
+ * Starts a pool and waits until all its workers are ready. `config` is consumed, whatever is returned; NULL is all
+ * defaults. From any thread (one that asks for a fork: from the process's only thread). All processes of a pool are
+ * programs of one user that use this library and trust each other as the header's top says.
+ *
+ * STK_CONFIG for settings that cannot be; STK_START when the program cannot be run, does not know an app, or a worker
+ * cannot boot (the message says what it said); STK_THREADS when a fork is asked for in a process with several threads.
+ */
+stk_status stk_pool_start(stk_config *config, stk_pool **pool, stk_error **error);
+
+/**
+ * Stops the pool: it takes nothing more, refuses what is queued (STK_SHUTTING_DOWN), lets workers finish what they run
+ * within the grace that was configured, then kills them. Blocks until all processes are gone. The handle is still to be
+ * freed; stopping again does nothing.
+ */
+stk_status stk_pool_stop(const stk_pool *pool, stk_error **error);
+
+/**
+ * The same without grace: what runs ends with its worker.
+ */
+stk_status stk_pool_kill(const stk_pool *pool, stk_error **error);
+
+/**
+ * Frees the pool. One that was not stopped is killed; this waits up to five seconds for its end. NULL is nothing.
+ */
+void stk_pool_free(stk_pool *pool);
+
+/**
+ * The process id of the arbiter, also when it is gone. 0 for NULL.
+ */
+uint32_t stk_pool_arbiter_pid(const stk_pool *pool);
+
+/**
+ * A new client of this pool. One serves all threads of a process; more are needed only past 64 calls at a time.
+ *
+ * STK_ARBITER_DIED; STK_SHUTTING_DOWN when it was stopped; STK_OVERLOADED when the pool has 1,024 clients.
+ */
+stk_status stk_client_new(const stk_pool *pool, stk_client **client, stk_error **error);
+
+/**
+ * The socket of a new client, to be handed to another process of this user (inherited, or sent over a Unix socket),
+ * which joins the pool with stk_client_connect. Yours to close. It is closed on exec.
+ */
+stk_status stk_pool_client_fd(const stk_pool *pool, int32_t *fd, stk_error **error);
+
+/**
+ * Joins the pool of another process over a socket that its stk_pool_client_fd made. The descriptor is duplicated: yours
+ * to close, whatever is returned. `wait` is an STK_WAIT_ number: how this client's threads wait.
+ */
+stk_status stk_client_connect(int32_t fd, uint32_t wait, stk_client **client, stk_error **error);
+
+/**
+ * Closes the connection, when the last result and the last call of it are gone, too. NULL is nothing.
+ */
+void stk_client_free(stk_client *client);
+
+/**
+ * The process ids of the workers that are ready. Up to `capacity` are stored through `pids` (NULL with 0 is fine), how
+ * many there are through `n`.
+ */
+stk_status stk_client_worker_pids(const stk_client *client, uint32_t *pids, size_t capacity, size_t *n);
+
+/**
+ * Arguments for one call of this client, none so far. NULL if `client` is NULL. May be called from anywhere.
+ */
+stk_args *stk_args_new(const stk_client *client);
+
+/**
+ * Frees arguments that were not sent. NULL is nothing.
+ */
+void stk_args_free(stk_args *args);
+
+/**
+ * Puts in nothing, Python's None.
+ */
+stk_status stk_args_push_none(stk_args *args);
+
+/**
+ * Puts in a truth value.
+ */
+stk_status stk_args_push_bool(stk_args *args, bool value);
+
+/**
+ * Puts in an integer.
+ */
+stk_status stk_args_push_i64(stk_args *args, int64_t value);
+
+/**
+ * Puts in a number.
+ */
+stk_status stk_args_push_f64(stk_args *args, double value);
+
+/**
+ * Puts in a copy of text. STK_INVALID if it is not UTF-8.
+ */
+stk_status stk_args_push_str(stk_args *args, stk_str text);
+
+/**
+ * Puts in a copy of `len` bytes. What is large is better lent: stk_lease_new, stk_args_push_lease.
+ */
+stk_status stk_args_push_bytes(stk_args *args, const void *data, size_t len);
+
+/**
+ * Lends the bytes of a lease: the app has them as bytes, where they lie. The lease is still held, and may be released
+ * at once: the arguments keep its memory until their call has ended. From when they are sent nobody may write it.
+ * STK_STALE_LEASE if it was released.
+ */
+stk_status stk_args_push_lease(stk_args *args, stk_lease lease);
+
+/**
+ * Begins a list: what is put in until stk_args_end is in it.
+ */
+stk_status stk_args_begin_list(stk_args *args);
+
+/**
+ * Begins a dict: pairs of stk_args_key and a value, until stk_args_end.
+ */
+stk_status stk_args_begin_dict(stk_args *args);
+
+/**
+ * Ends the innermost list or dict.
+ */
+stk_status stk_args_end(stk_args *args);
+
+/**
+ * Within a dict: the key of the next value. Outside: the name of the next value, which is then an argument by name,
+ * not by position.
+ */
+stk_status stk_args_key(stk_args *args, stk_str key);
+
+/**
+ * Calls an action of an app and waits for the one outcome. Blocks the calling thread, and no other. `args` is consumed,
+ * whatever is returned; NULL is no arguments. `options` may be NULL. The result is stored through `result` on STK_OK;
+ * with NULL it is let go of.
+ *
+ * Any status from STK_APP to STK_SHUTTING_DOWN is the call's one outcome; STK_FORKED and those from 400 on mean that
+ * it was not sent.
+ */
+stk_status stk_execute(const stk_client *client,
+                       stk_str app,
+                       stk_str action,
+                       stk_args *args,
+                       const stk_options *options,
+                       stk_result **result,
+                       stk_error **error);
+
+/**
+ * Lets go of the result. NULL is nothing.
+ */
+void stk_result_free(stk_result *result);
+
+/**
+ * Which incarnation of a worker ran the call: 1 for the first that the pool started, and so on. 0 for NULL.
+ */
+uint32_t stk_result_worker(const stk_result *result);
+
+/**
+ * The result as a value, for lists and dicts.
+ */
+stk_status stk_result_value(const stk_result *result, stk_value *value);
+
+/**
+ * The result as a truth value. STK_VALUE if it is something else.
+ */
+stk_status stk_result_bool(const stk_result *result, bool *out);
+
+/**
+ * The result as an integer. STK_VALUE if it is something else.
+ */
+stk_status stk_result_i64(const stk_result *result, int64_t *out);
+
+/**
+ * The result as a number; an integer becomes one. STK_VALUE if it is something else.
+ */
+stk_status stk_result_f64(const stk_result *result, double *out);
+
+/**
+ * The result as text. STK_VALUE if it is something else.
+ */
+stk_status stk_result_str(const stk_result *result, stk_str *out);
+
+/**
+ * The result as bytes, in the worker's memory if it built them there: read, never write. STK_VALUE if it is something
+ * else.
+ */
+stk_status stk_result_bytes(const stk_result *result, stk_bytes *out);
+
+/**
+ * The value as a truth value. STK_VALUE if it is something else.
+ */
+stk_status stk_value_bool(const stk_value *value, bool *out);
+
+/**
+ * The value as an integer. STK_VALUE if it is something else.
+ */
+stk_status stk_value_i64(const stk_value *value, int64_t *out);
+
+/**
+ * The value as a number; an integer becomes one. STK_VALUE if it is something else.
+ */
+stk_status stk_value_f64(const stk_value *value, double *out);
+
+/**
+ * The value as text. STK_VALUE if it is something else.
+ */
+stk_status stk_value_str(const stk_value *value, stk_str *out);
+
+/**
+ * The value as bytes. STK_VALUE if it is something else.
+ */
+stk_status stk_value_bytes(const stk_value *value, stk_bytes *out);
+
+/**
+ * How many values a list has, or pairs a dict. STK_VALUE if it is neither.
+ */
+stk_status stk_value_len(const stk_value *value, size_t *out);
+
+/**
+ * The value of a key in a dict; if the key is there twice, the last. STK_END if it is not there, STK_VALUE if this is
+ * no dict. Walks the whole dict.
+ */
+stk_status stk_value_get(const stk_value *dict, stk_str key, stk_value *value);
+
+/**
+ * Begins a walk over a list or a dict: then stk_iter_next, until STK_END. STK_VALUE if it is neither.
+ */
+stk_status stk_value_iter(const stk_value *value, stk_iter *iter);
+
+/**
+ * The next value; of a dict with its key, unless `key` is NULL (of a list the key is empty). STK_END when there are no
+ * more. Time does not depend on how far the walk has come.
+ */
+stk_status stk_iter_next(stk_iter *iter, stk_str *key, stk_value *value);
+
+/**
+ * Memory of `size` bytes of this client, for arguments: fill it, then stk_args_push_lease. Not cleared. May block for a
+ * moment while more shared memory is registered.
+ *
+ * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the client's 2 GiB; STK_OS when the memory file system is full.
+ */
+stk_status stk_lease_new(const stk_client *client, size_t size, stk_lease *lease, stk_error **error);
+
+/**
+ * Gives it back: at once, or when the last call that carries it has ended. In any order with everything else.
+ * STK_STALE_LEASE, without harm, if it is not held any more.
+ */
+stk_status stk_lease_release(stk_lease lease);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* STOKEHOLD_H */
