@@ -27,8 +27,7 @@ static void *busy(void *number)
         if (stk_lease_new(client, SIZE, &lease, &e)) return stk_error_print(e), NULL;
         memset(lease.data, value, lease.size); /* or read a file straight into it */
         stk_args *args = stk_args_new(client);
-        stk_args_push_lease(args, lease);
-        stk_lease_release(lease); /* the arguments keep its memory until the call has ended */
+        stk_args_push_lease(args, lease), stk_lease_release(lease); /* args keep its memory until the call has ended */
         const stk_options options = {.struct_size = sizeof options, .deadline_ms = 60000};
         stk_execute(client, STK_STR("sum"), STK_STR(""), args, &options, &result, &e);
         if (e) return stk_error_print(e), NULL;
