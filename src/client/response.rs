@@ -45,17 +45,17 @@ impl Response {
     }
 
     /// The result as a value that borrows from this response.
+    #[inline]
     pub fn value(&self) -> Result<ValueRef<'_>> {
-        match ResponseRef::decode(Kind::Response, self.body(), self)? {
-            Outcome::Result(value) => Ok(value),
-            _ => Err(Error::bad_request("not a result")),
-        }
+        // `check` has accepted the body, which is this process's own copy.
+        Ok(ResponseRef::result_again(self.body(), self)?)
     }
 
     /// The result as a type of one's own: `i64`, `&str`, `&[u8]`, a tuple, a map, a serde type …
     ///
     /// # Errors
     /// `Value` if it is something else.
+    #[inline]
     pub fn parse<'a, T: Decode<'a>>(&'a self) -> Result<T> {
         T::decode(self.value()?)
     }
@@ -64,6 +64,7 @@ impl Response {
     ///
     /// # Errors
     /// `Value` if the result is not bytes.
+    #[inline]
     pub fn as_bytes(&self) -> Result<&[u8]> {
         self.parse()
     }
@@ -100,6 +101,7 @@ impl Response {
         self.shared.foreign.get(&self.shared.registry, index, owner, &self.shared.arbiter)
     }
 
+    #[inline]
     pub(super) fn body(&self) -> &[u8] {
         match &self.content {
             Content::Inline { len, bytes } => &bytes[..*len],

@@ -22,18 +22,21 @@ pub trait Decode<'a>: Sized {
 }
 
 impl<'a> Decode<'a> for ValueRef<'a> {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         Ok(value)
     }
 }
 
 impl Decode<'_> for Value {
+    #[inline]
     fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
         Ok(value.to_owned()?)
     }
 }
 
 impl<'a> Decode<'a> for ListRef<'a> {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         match value {
             ValueRef::List(list) => Ok(list),
@@ -43,6 +46,7 @@ impl<'a> Decode<'a> for ListRef<'a> {
 }
 
 impl<'a> Decode<'a> for DictRef<'a> {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         match value {
             ValueRef::Dict(dict) => Ok(dict),
@@ -52,6 +56,7 @@ impl<'a> Decode<'a> for DictRef<'a> {
 }
 
 impl Decode<'_> for () {
+    #[inline]
     fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
         match value {
             ValueRef::None => Ok(()),
@@ -61,6 +66,7 @@ impl Decode<'_> for () {
 }
 
 impl Decode<'_> for bool {
+    #[inline]
     fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
         match value {
             ValueRef::Bool(b) => Ok(b),
@@ -85,6 +91,7 @@ pub(super) use for_each_int;
 macro_rules! ints {
     ($($int:ident $what:literal;)*) => {$(
         impl Decode<'_> for $int {
+            #[inline]
             fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
                 match value {
                     ValueRef::Int(n) => int(n, $what),
@@ -97,6 +104,7 @@ macro_rules! ints {
 for_each_int!(ints);
 
 impl Decode<'_> for f64 {
+    #[inline]
     fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
         match value {
             ValueRef::Float(x) => Ok(x),
@@ -107,12 +115,14 @@ impl Decode<'_> for f64 {
 }
 
 impl Decode<'_> for f32 {
+    #[inline]
     fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
         f64::decode(value).and_then(narrow_float)
     }
 }
 
 impl<'a> Decode<'a> for &'a str {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         match value {
             ValueRef::Str(s) => Ok(s),
@@ -122,12 +132,14 @@ impl<'a> Decode<'a> for &'a str {
 }
 
 impl Decode<'_> for String {
+    #[inline]
     fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
         <&str>::decode(value).map(str::to_owned)
     }
 }
 
 impl<'a> Decode<'a> for &'a [u8] {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         match value {
             ValueRef::Bytes(b) => Ok(b),
@@ -137,12 +149,14 @@ impl<'a> Decode<'a> for &'a [u8] {
 }
 
 impl Decode<'_> for Vec<u8> {
+    #[inline]
     fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
         <&[u8]>::decode(value).map(<[u8]>::to_vec)
     }
 }
 
 impl<const N: usize> Decode<'_> for [u8; N] {
+    #[inline]
     fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
         let bytes = <&[u8]>::decode(value)?;
         bytes.try_into().map_err(|_| mismatch(&format!("{N} bytes"), &bytes.len().to_string()))
@@ -150,6 +164,7 @@ impl<const N: usize> Decode<'_> for [u8; N] {
 }
 
 impl<'a, T: Decode<'a>> Decode<'a> for Option<T> {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         match value {
             ValueRef::None => Ok(None),
@@ -159,18 +174,21 @@ impl<'a, T: Decode<'a>> Decode<'a> for Option<T> {
 }
 
 impl<'a, T: Decode<'a>> Decode<'a> for Box<T> {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         T::decode(value).map(Box::new)
     }
 }
 
 impl<'a, T: Decode<'a>> Decode<'a> for Vec<T> {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         ListRef::decode(value)?.iter().map(|item| T::decode(item?)).collect()
     }
 }
 
 impl<'a, T: Decode<'a>, const N: usize> Decode<'a> for [T; N] {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         let list = ListRef::decode(value)?;
         exact_len(N, list.len())?;
@@ -182,6 +200,7 @@ impl<'a, T: Decode<'a>, const N: usize> Decode<'a> for [T; N] {
 macro_rules! tuples {
     ($($len:literal: $($name:ident)*;)*) => {$(
         impl<'a, $($name: Decode<'a>),*> Decode<'a> for ($($name,)*) {
+            #[inline]
             fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
                 let list = ListRef::decode(value)?;
                 exact_len($len, list.len())?;
@@ -206,12 +225,14 @@ tuples! {
 }
 
 impl<'a, K: From<&'a str> + Eq + Hash, T: Decode<'a>> Decode<'a> for HashMap<K, T> {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         map(value)
     }
 }
 
 impl<'a, K: From<&'a str> + Ord, T: Decode<'a>> Decode<'a> for BTreeMap<K, T> {
+    #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
         map(value)
     }

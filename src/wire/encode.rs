@@ -28,12 +28,14 @@ pub trait Encode {
 }
 
 impl Encode for () {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.none()
     }
 }
 
 impl Encode for bool {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.bool(*self)
     }
@@ -42,6 +44,7 @@ impl Encode for bool {
 macro_rules! small_ints {
     ($($int:ty)*) => {$(
         impl Encode for $int {
+            #[inline]
             fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
                 e.int(i64::from(*self))
             }
@@ -53,6 +56,7 @@ small_ints!(i8 i16 i32 i64 u16 u32);
 macro_rules! large_ints {
     ($($int:ty)*) => {$(
         impl Encode for $int {
+            #[inline]
             fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
                 e.int(i64::try_from(*self).map_err(|_| WireError::IntTooLarge)?)
             }
@@ -62,48 +66,56 @@ macro_rules! large_ints {
 large_ints!(u64 usize isize);
 
 impl Encode for f32 {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.float(f64::from(*self))
     }
 }
 
 impl Encode for f64 {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.float(*self)
     }
 }
 
 impl Encode for str {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.str(self)
     }
 }
 
 impl Encode for String {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.str(self)
     }
 }
 
 impl Encode for [u8] {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.bytes(self)
     }
 }
 
 impl<const N: usize> Encode for [u8; N] {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.bytes(self)
     }
 }
 
 impl Encode for Vec<u8> {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.bytes(self)
     }
 }
 
 impl<T: Encode> Encode for [T] {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.list(self.len())?;
         self.iter().try_for_each(|item| item.encode(e))
@@ -111,18 +123,21 @@ impl<T: Encode> Encode for [T] {
 }
 
 impl<T: Encode, const N: usize> Encode for [T; N] {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         self.as_slice().encode(e)
     }
 }
 
 impl<T: Encode> Encode for Vec<T> {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         self.as_slice().encode(e)
     }
 }
 
 impl<T: Encode> Encode for Option<T> {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         match self {
             Some(value) => value.encode(e),
@@ -132,18 +147,21 @@ impl<T: Encode> Encode for Option<T> {
 }
 
 impl<T: Encode + ?Sized> Encode for &T {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         (**self).encode(e)
     }
 }
 
 impl<T: Encode + ?Sized> Encode for Box<T> {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         (**self).encode(e)
     }
 }
 
 impl<T: Encode + ToOwned + ?Sized> Encode for Cow<'_, T> {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         (**self).encode(e)
     }
@@ -152,6 +170,7 @@ impl<T: Encode + ToOwned + ?Sized> Encode for Cow<'_, T> {
 macro_rules! tuples {
     ($($len:literal: $($name:ident)*;)*) => {$(
         impl<$($name: Encode),*> Encode for ($($name,)*) {
+            #[inline]
             fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
                 #[allow(non_snake_case)]
                 let ($($name,)*) = self;
@@ -174,18 +193,21 @@ tuples! {
 }
 
 impl<K: AsRef<str>, T: Encode, S> Encode for HashMap<K, T, S> {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         pairs(self.len(), self, e)
     }
 }
 
 impl<K: AsRef<str>, T: Encode> Encode for BTreeMap<K, T> {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         pairs(self.len(), self, e)
     }
 }
 
 impl Encode for Value {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         event::Owned::new(self).try_for_each(|event| write(event, e))
     }
@@ -193,6 +215,7 @@ impl Encode for Value {
 
 /// Copies. Bytes that lie in a region come out inline.
 impl Encode for ValueRef<'_> {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         let mut events = event::Encoded::new(*self);
         while let Some(event) = events.next()? {
@@ -203,18 +226,21 @@ impl Encode for ValueRef<'_> {
 }
 
 impl Encode for ListRef<'_> {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         ValueRef::List(*self).encode(e)
     }
 }
 
 impl Encode for DictRef<'_> {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         ValueRef::Dict(*self).encode(e)
     }
 }
 
 impl Encode for Reference {
+    #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.reference(*self)
     }

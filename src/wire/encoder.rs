@@ -59,6 +59,7 @@ enum Sink<'b> {
 
 impl<'b> Encoder<'b> {
     /// Writes into shared memory: references are allowed, inline values and the whole up to [`MAX_MESSAGE`].
+    #[inline]
     pub fn new(block: &'b mut [u8]) -> Encoder<'b> {
         Encoder {
             sink: Sink::Slice(block),
@@ -95,6 +96,7 @@ impl<'b> Encoder<'b> {
     /// # Panics
     /// If an announced element was never written: a bug of the caller. `wire::request` and the
     /// other writers of messages find that before, as an error.
+    #[inline]
     pub fn finish(self) -> Result<usize, NeedMore> {
         assert!(self.is_balanced(), "an encoder was finished within a value");
         match self.sink {
@@ -108,18 +110,21 @@ impl<'b> Encoder<'b> {
     /// # Errors
     /// Here and below: a value where none may stand ([`WireError::Unbalanced`]), too many values, nesting
     /// that is too deep, or a length or count over its limit.
+    #[inline]
     pub fn none(&mut self) -> Result<(), WireError> {
         self.value()?;
         self.put(&[code::NONE])
     }
 
     /// A truth value.
+    #[inline]
     pub fn bool(&mut self, value: bool) -> Result<(), WireError> {
         self.value()?;
         self.put(&[code::BOOL, value.into()])
     }
 
     /// An integer.
+    #[inline]
     pub fn int(&mut self, value: i64) -> Result<(), WireError> {
         self.value()?;
         let mut bytes = [code::INT; 9];
@@ -128,6 +133,7 @@ impl<'b> Encoder<'b> {
     }
 
     /// A floating-point number; NaN and the infinities are allowed.
+    #[inline]
     pub fn float(&mut self, value: f64) -> Result<(), WireError> {
         self.value()?;
         let mut bytes = [code::FLOAT; 9];
@@ -136,28 +142,33 @@ impl<'b> Encoder<'b> {
     }
 
     /// Bytes, inline.
+    #[inline]
     pub fn bytes(&mut self, value: &[u8]) -> Result<(), WireError> {
         self.value()?;
         self.counted(code::BYTES, "Bytes", value)
     }
 
     /// A string.
+    #[inline]
     pub fn str(&mut self, value: &str) -> Result<(), WireError> {
         self.value()?;
         self.counted(code::STR, "String", value.as_bytes())
     }
 
     /// A list of `count` values, which must follow.
+    #[inline]
     pub fn list(&mut self, count: usize) -> Result<(), WireError> {
         self.container(code::LIST, "List", count)
     }
 
     /// A dict of `pairs` pairs, each a [`key`](Encoder::key) and a value, which must follow.
+    #[inline]
     pub fn dict(&mut self, pairs: usize) -> Result<(), WireError> {
         self.container(code::DICT, "Dict", pairs)
     }
 
     /// The key of the next pair.
+    #[inline]
     pub fn key(&mut self, key: &str) -> Result<(), WireError> {
         self.slot(true)?;
         self.counted(code::STR, "String", key.as_bytes())
@@ -167,6 +178,7 @@ impl<'b> Encoder<'b> {
     ///
     /// # Errors
     /// On a socket: `Unsupported type for TLV encoding: reference`.
+    #[inline]
     pub fn reference(&mut self, reference: Reference) -> Result<(), WireError> {
         if !self.references {
             return Err(WireError::Unsupported("reference"));
@@ -231,10 +243,12 @@ impl<'b> Encoder<'b> {
     }
 
     /// What [`finish`](Encoder::finish) asserts, as an error.
+    #[inline]
     pub(super) fn close(&self) -> Result<(), WireError> {
         if self.is_balanced() { Ok(()) } else { Err(WireError::Unbalanced) }
     }
 
+    #[inline]
     fn container(&mut self, tag: u8, what: &'static str, count: usize) -> Result<(), WireError> {
         if count > MAX_ITEMS {
             return Err(items_too_large(what, count));
@@ -311,6 +325,7 @@ impl<'b> Encoder<'b> {
         }
     }
 
+    #[inline]
     fn counted(&mut self, tag: u8, what: &'static str, body: &[u8]) -> Result<(), WireError> {
         if body.len() > self.max_inline {
             let max = self.max_inline as u64;

@@ -1,7 +1,7 @@
 //! The bodies of replies: [`ResponseRef`] reads RESPONSE, ERROR, CHUNK and END; [`response`], [`error`] and
 //! [`chunk`] write them.
 
-use super::decoder::fields;
+use super::decoder::{Reader, fields};
 use super::request::{dict, text};
 use super::view::DictRef;
 use super::{Encode, Encoder, Kind, Resolve, Value, ValueRef, WireError};
@@ -47,16 +47,36 @@ impl ResponseRef {
     /// # Errors
     /// As [`decode`](super::decode), fields of a wrong type, and a kind that is no reply. The body of an END
     /// is not looked at: gunicorn's client accepts any.
+    #[inline]
     pub fn decode<'a>(kind: Kind, body: &'a [u8], refs: &'a dyn Resolve) -> Result<Outcome<'a>, WireError> {
         match kind {
-            Kind::Response => Ok(Outcome::Result(field(body, refs, "result")?)),
+            Kind::Response => Ok(Outcome::Result(match in_order(body, refs) {
+                Some(result) => result,
+                None => field(body, refs, "result")?,
+            })),
             Kind::Chunk => Ok(Outcome::Chunk(field(body, refs, "data")?)),
             Kind::Error => ErrorRef::decode(body, refs).map(Outcome::Error),
             Kind::End => Ok(Outcome::End),
             other => Err(WireError::NotAReply(other.code())),
         }
     }
+
+    /// The result in the body of a RESPONSE that [`decode`](ResponseRef::decode) has accepted, without walking it once
+    /// more. Of a body that was not accepted it lends something, or fails.
+    ///
+    /// # Errors
+    /// Those of `decode`; only if the body, or the mind of `refs`, has changed since.
+    #[inline]
+    pub fn result_again<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Result<ValueRef<'a>, WireError> {
+        match ValueRef::behind(RESULT, body, refs) {
+            Some(value) => value,
+            None => field(body, refs, "result"),
+        }
+    }
 }
+
+/// What stands before a result, as every encoder writes it: the dict's head and its one key.
+const RESULT: &[u8] = b"\x21\0\0\0\x01\x11\0\0\0\x06result";
 
 impl<'a> ErrorRef<'a> {
     /// Reads an ERROR's body.
@@ -162,6 +182,17 @@ fn one(key: &str, value: &(impl Encode + ?Sized), e: &mut Encoder<'_>) -> Result
     e.close()
 }
 
+/// The result of a body that is laid out as every encoder does it. `None` for anything else, faults included: those are
+/// for [`field`] to find and to name.
+#[inline]
+fn in_order<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Option<ValueRef<'a>> {
+    let mut reader = Reader::inside(body, refs);
+    reader.literal(RESULT)?;
+    let value = reader.value().ok()?;
+    reader.finish().ok()?;
+    Some(value)
+}
+
 /// The value of one key of a message, `None` if it is missing.
 fn field<'a>(body: &'a [u8], refs: &'a dyn Resolve, name: &str) -> Result<ValueRef<'a>, WireError> {
     let mut found = ValueRef::None;
@@ -171,4 +202,40 @@ fn field<'a>(body: &'a [u8], refs: &'a dyn Resolve, name: &str) -> Result<ValueR
         }
     })?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::NoReferences;
+
+    #[test]
+    fn the_short_ways_and_the_long_way_read_the_same() {
+        let result: Value = (1, "x", (2, b"y")).into();
+        let mut body = Vec::new();
+        response(&result, &mut Encoder::to_vec(&mut body)).unwrap();
+        let long = field(&body, &NoReferences, "result");
+        assert_eq!(Ok(in_order(&body, &NoReferences).expect("our own order")), long);
+        assert_eq!(ResponseRef::result_again(&body, &NoReferences), long);
+        for at in 0..body.len() {
+            assert!(in_order(&body[..at], &NoReferences).is_none());
+            let mut damaged = body.clone();
+            damaged[at] ^= 1;
+            let long = field(&damaged, &NoReferences, "result");
+            if let Some(short) = in_order(&damaged, &NoReferences) {
+                assert_eq!(Ok(short), long, "byte {at}");
+                assert_eq!(ResponseRef::result_again(&damaged, &NoReferences), long, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_may_stand_behind_other_keys() {
+        let mut body = Vec::new();
+        let mut e = Encoder::to_vec(&mut body);
+        e.dict(2).and_then(|()| e.key("id")).and_then(|()| e.int(7)).unwrap();
+        e.key("result").and_then(|()| e.str("coal")).unwrap();
+        assert!(in_order(&body, &NoReferences).is_none());
+        assert_eq!(ResponseRef::result_again(&body, &NoReferences), Ok(ValueRef::Str("coal")));
+    }
 }

@@ -78,6 +78,19 @@ impl<'a> ValueRef<'a> {
         }
     }
 
+    /// The value that follows `head` in bytes that were validated; `None` if they begin with something else.
+    #[inline]
+    pub(super) fn behind(
+        head: &[u8],
+        body: &'a [u8],
+        refs: &'a dyn Resolve,
+    ) -> Option<Result<ValueRef<'a>, WireError>> {
+        let mut cursor = Cursor::new(body, refs);
+        cursor.literal(head)?;
+        Some(cursor.item().and_then(|item| ValueRef::of(item, &cursor, refs)))
+    }
+
+    #[inline]
     fn of(item: Item<'a>, cursor: &Cursor<'a>, refs: &'a dyn Resolve) -> Result<ValueRef<'a>, WireError> {
         Ok(match item {
             Item::None => ValueRef::None,
@@ -156,6 +169,7 @@ impl<'a> ListRef<'a> {
     }
 
     /// The elements, in order.
+    #[inline]
     pub fn iter(&self) -> ListIter<'a> {
         ListIter { left: self.count, walk: Walk::new(self.body, self.refs) }
     }
@@ -164,6 +178,7 @@ impl<'a> ListRef<'a> {
     ///
     /// # Errors
     /// Only if the bytes are no longer those that were validated.
+    #[inline]
     pub fn get(&self, index: usize) -> Result<Option<ValueRef<'a>>, WireError> {
         self.iter().nth(index).transpose()
     }
@@ -273,6 +288,7 @@ pub struct ListIter<'a> {
 impl<'a> Iterator for ListIter<'a> {
     type Item = Result<ValueRef<'a>, WireError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let value = self.walk.value();
@@ -299,6 +315,7 @@ pub struct DictIter<'a> {
 impl<'a> Iterator for DictIter<'a> {
     type Item = Result<(&'a str, ValueRef<'a>), WireError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let pair = self.walk.key().and_then(|key| Ok((key, self.walk.value()?)));
@@ -325,6 +342,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    #[inline]
     fn new(body: &'a [u8], refs: &'a dyn Resolve) -> Walk<'a> {
         Walk { cursor: Cursor::new(body, refs), refs, behind: 0 }
     }
@@ -334,6 +352,7 @@ impl<'a> Walk<'a> {
         self.cursor.key()
     }
 
+    #[inline]
     fn value(&mut self) -> Result<ValueRef<'a>, WireError> {
         self.catch_up()?;
         let item = self.cursor.item()?;
@@ -345,6 +364,7 @@ impl<'a> Walk<'a> {
         ValueRef::of(item, &self.cursor, self.refs)
     }
 
+    #[inline]
     fn catch_up(&mut self) -> Result<(), WireError> {
         self.cursor.skip(std::mem::take(&mut self.behind))
     }
