@@ -8,7 +8,7 @@ use crate::lease::{self, stk_lease};
 use crate::reply::{Reply, stk_reply};
 use crate::status::*;
 use crate::text::{stk_bytes, stk_str, uintptr_t};
-use crate::value::stk_value;
+use crate::value::{self, stk_value};
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -202,14 +202,13 @@ impl<'a> Call<'a> {
         })
     }
 
-    fn arg(&self, i: usize) -> Checked<ValueRef<'a>> {
-        let given = self.args.len();
-        match self.args.values().get(i)? {
-            Some(value) => Ok(value),
-            None => Err(Fault::Here(
-                STK_VALUE,
-                format!("argument {} is missing, {given} given", i.saturating_add(1)).into(),
-            )),
+    /// Takes argument `i` apart. (To return it instead would copy it through three results.)
+    #[inline]
+    fn arg<T>(&self, i: usize, take: impl FnOnce(ValueRef<'a>) -> Checked<T>) -> Checked<T> {
+        match self.args.values().iter().nth(i) {
+            Some(Ok(value)) => take(value),
+            Some(Err(error)) => Err(error.into()),
+            None => Err(missing(i, self.args.len())),
         }
     }
 }
@@ -257,7 +256,8 @@ pub unsafe extern "C" fn stk_call_arg(call: *const stk_call, i: usize, value: *m
     // SAFETY: the caller's promise.
     unsafe {
         Call::with(call, |call| {
-            Out::new(value, "value")?.write(stk_value::of(call.arg(i)?));
+            let out = Out::new(value, "value")?;
+            out.write(call.arg(i, |value| Ok(stk_value::of(value)))?);
             Ok(())
         })
     }
@@ -307,24 +307,28 @@ pub unsafe extern "C" fn stk_call_named(
     }
 }
 
+#[cold]
+fn missing(i: usize, given: usize) -> Fault {
+    Fault::Here(STK_VALUE, format!("argument {} is missing, {given} given", i.saturating_add(1)).into())
+}
+
+#[cold]
+fn wrong(i: usize, fault: &Fault) -> Fault {
+    Fault::Here(fault.status(), format!("argument {}: {}", i.saturating_add(1), fault.text()).into())
+}
+
 /// Takes argument `i` as one type.
 unsafe fn argument<T>(
     call: *const stk_call,
     i: usize,
     out: *mut T,
-    take: impl FnOnce(&stk_value) -> Checked<T>,
+    take: impl for<'v> FnOnce(ValueRef<'v>) -> Checked<T>,
 ) -> stk_status {
     // SAFETY: the caller's promise.
     unsafe {
         Call::with(call, |call| {
             let out = Out::new(out, "out")?;
-            let value = take(&stk_value::of(call.arg(i)?)).map_err(|fault| {
-                Fault::Here(
-                    fault.status(),
-                    format!("argument {}: {}", i.saturating_add(1), fault.text()).into(),
-                )
-            })?;
-            out.write(value);
+            out.write(call.arg(i, |value| take(value).map_err(|fault| wrong(i, &fault)))?);
             Ok(())
         })
     }
@@ -334,35 +338,35 @@ unsafe fn argument<T>(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_call_bool(call: *const stk_call, i: usize, out: *mut bool) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { argument(call, i, out, stk_value::bool) }
+    unsafe { argument(call, i, out, value::to_bool) }
 }
 
 /// The same for an integer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_call_i64(call: *const stk_call, i: usize, out: *mut i64) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { argument(call, i, out, stk_value::i64) }
+    unsafe { argument(call, i, out, value::to_i64) }
 }
 
 /// The same for a number; an integer becomes one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_call_f64(call: *const stk_call, i: usize, out: *mut f64) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { argument(call, i, out, stk_value::f64) }
+    unsafe { argument(call, i, out, value::to_f64) }
 }
 
 /// The same for text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_call_str(call: *const stk_call, i: usize, out: *mut stk_str) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { argument(call, i, out, stk_value::str) }
+    unsafe { argument(call, i, out, value::to_str) }
 }
 
 /// The same for bytes. Those of a lease are the caller's memory, not a copy: read, never write.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_call_bytes(call: *const stk_call, i: usize, out: *mut stk_bytes) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { argument(call, i, out, stk_value::bytes) }
+    unsafe { argument(call, i, out, value::to_bytes) }
 }
 
 /// Memory of `size` bytes in which a result is built, which the caller will read in place: fill it, then give it to

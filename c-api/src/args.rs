@@ -20,13 +20,19 @@ use stokehold::{EncodeArgs, EncodeKwargs, Encoder, WireError};
 #[derive(Default)]
 pub struct stk_args {
     positional: Tree,
-    /// One dict, begun with the first name and ended when they are sent.
-    named: Tree,
-    names: BTreeSet<Box<str>>,
+    /// Those that have names, if any.
+    named: Option<Box<Names>>,
     /// Whether the next value, or the one that is being put together, has a name.
     naming: bool,
-    first_fault: Option<(stk_status, String)>,
+    first_fault: Option<Box<(stk_status, String)>>,
     poison: Poison,
+}
+
+#[derive(Default)]
+struct Names {
+    /// One dict, begun with the first name and ended when the arguments are sent.
+    tree: Tree,
+    seen: BTreeSet<Box<str>>,
 }
 
 impl Handle for stk_args {
@@ -40,44 +46,48 @@ impl Handle for stk_args {
 impl stk_args {
     /// Ends the arguments; says whether they can be sent.
     pub(crate) fn seal(&mut self) -> Checked<()> {
-        if let Some((status, why)) = &self.first_fault {
-            return Err(Fault::Here(*status, format!("the arguments: {why}").into()));
+        if let Some(fault) = &self.first_fault {
+            return Err(Fault::Here(fault.0, format!("the arguments: {}", fault.1).into()));
         }
         if self.naming || self.positional.depth() != 0 {
             let why =
                 "the arguments: the last name has no value, or a list or a dict was begun and not ended";
             return Err(Fault::invalid(why));
         }
-        if self.named.depth() != 0 { self.named.end() } else { Ok(()) }
+        match &mut self.named {
+            Some(named) => named.tree.end(),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn parts(&self) -> (Positional<'_>, Named<'_>) {
-        (Positional(&self.positional), Named(&self.named))
-    }
-
-    /// The tree that the next value belongs to.
-    fn tree(&mut self) -> &mut Tree {
-        if self.naming { &mut self.named } else { &mut self.positional }
+        (Positional(&self.positional), Named(self.named.as_deref().map(|named| &named.tree)))
     }
 
     fn put(&mut self, put: impl FnOnce(&mut Tree) -> Checked<()>) -> Checked<()> {
-        put(self.tree())?;
-        self.naming &= self.named.depth() > 1 || self.named.awaits_value();
+        let (true, Some(named)) = (self.naming, &mut self.named) else { return put(&mut self.positional) };
+        put(&mut named.tree)?;
+        self.naming = named.tree.depth() > 1 || named.tree.awaits_value();
         Ok(())
     }
 
     fn key(&mut self, key: &str) -> Checked<()> {
-        let within = if self.naming { self.named.depth() > 1 } else { self.positional.depth() > 0 };
-        if within {
-            return self.tree().key(key);
+        if !self.naming && self.positional.depth() > 0 {
+            return self.positional.key(key);
         }
-        if self.named.depth() == 0 {
-            self.named.begin_dict()?;
+        if self.named.is_none() {
+            let mut named = Box::<Names>::default();
+            named.tree.begin_dict()?;
+            self.named = Some(named);
         }
-        self.named.key(key)?;
-        self.naming = true;
-        if !self.names.insert(key.into()) {
-            return Err(Fault::invalid(format!("two arguments have the name {key:?}")));
+        let Some(named) = &mut self.named else { return Ok(()) };
+        named.tree.key(key)?;
+        // Within a dict that is being named, it is that dict's key.
+        if named.tree.depth() == 1 {
+            self.naming = true;
+            if !named.seen.insert(key.into()) {
+                return Err(Fault::invalid(format!("two arguments have the name {key:?}")));
+            }
         }
         Ok(())
     }
@@ -94,11 +104,14 @@ impl EncodeArgs for Positional<'_> {
 }
 
 /// The named arguments as the crate takes them.
-pub(crate) struct Named<'a>(&'a Tree);
+pub(crate) struct Named<'a>(Option<&'a Tree>);
 
 impl EncodeKwargs for Named<'_> {
     fn encode_kwargs(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
-        if self.0.roots() == 0 { e.dict(0) } else { self.0.encode_all(e) }
+        match self.0 {
+            Some(tree) => tree.encode_all(e),
+            None => e.dict(0),
+        }
     }
 }
 
@@ -125,7 +138,7 @@ unsafe fn put(args: *mut stk_args, body: impl FnOnce(&mut stk_args) -> Checked<(
     unsafe {
         guard_exclusive(args, ptr::null_mut(), |args| {
             body(args).inspect_err(|fault| {
-                args.first_fault.get_or_insert_with(|| (fault.status(), fault.text()));
+                args.first_fault.get_or_insert_with(|| Box::new((fault.status(), fault.text())));
             })
         })
     }

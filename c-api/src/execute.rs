@@ -66,9 +66,10 @@ pub unsafe extern "C" fn stk_execute(
                     call = call.idempotent();
                 }
             }
-            let response = call.execute()?;
-            if let Some(out) = out {
-                out.write(Box::into_raw(Box::new(stk_result::new(response))));
+            match (call.execute(), out) {
+                (Ok(response), Some(out)) => out.write(stk_result::boxed(response)),
+                (Ok(_), None) => {}
+                (Err(error), _) => return Err(error.into()),
             }
             Ok(())
         })

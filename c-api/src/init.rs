@@ -72,6 +72,8 @@ pub unsafe extern "C" fn stk_init(
                 let name = app.name.clone();
                 table.add_with(&name, move |_| app.start())?;
             }
+            #[cfg(feature = "rust-twin")]
+            crate::twin::add_apps(table)?;
             Ok(table)
         });
         match (trouble, registered) {

@@ -51,3 +51,5 @@ mod tree;
 
 #[cfg(feature = "test-hooks")]
 mod hooks;
+#[cfg(feature = "rust-twin")]
+mod twin;

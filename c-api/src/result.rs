@@ -4,9 +4,9 @@ use crate::fault::Checked;
 use crate::guard::{Handle, Out, Poison, free, guard_handle, shared};
 use crate::status::*;
 use crate::text::{stk_bytes, stk_str};
-use crate::value::stk_value;
+use crate::value::{self, stk_value};
 use std::ptr;
-use stokehold::Response;
+use stokehold::{Response, ValueRef};
 
 /// What a call returned. Yours to free, in any order with everything else; until then it holds one of its client's 64
 /// calls and the worker's memory, and what was read from it stays valid. It may be read by several threads at a time.
@@ -24,8 +24,16 @@ impl Handle for stk_result {
 }
 
 impl stk_result {
-    pub(crate) fn new(response: Response) -> stk_result {
-        stk_result { response, poison: Poison::default() }
+    /// Moves the response, which has half a kilobyte, only once.
+    #[inline]
+    pub(crate) fn boxed(response: Response) -> *mut stk_result {
+        let place = Box::into_raw(Box::<stk_result>::new_uninit()).cast::<stk_result>();
+        // SAFETY: memory for a `stk_result`, of which all fields are written before anybody reads it.
+        unsafe {
+            (&raw mut (*place).response).write(response);
+            (&raw mut (*place).poison).write(Poison::default());
+        }
+        place
     }
 }
 
@@ -46,13 +54,13 @@ pub unsafe extern "C" fn stk_result_worker(result: *const stk_result) -> u32 {
 unsafe fn read<T>(
     result: *const stk_result,
     out: *mut T,
-    take: impl FnOnce(&stk_value) -> Checked<T>,
+    take: impl for<'v> FnOnce(ValueRef<'v>) -> Checked<T>,
 ) -> stk_status {
     // SAFETY: the caller's promise for both.
     unsafe {
         guard_handle(result, ptr::null_mut(), |result| {
             let out = Out::new(out, "out")?;
-            out.write(take(&stk_value::of(result.response.value()?))?);
+            out.write(take(result.response.value()?)?);
             Ok(())
         })
     }
@@ -74,28 +82,28 @@ pub unsafe extern "C" fn stk_result_value(result: *const stk_result, value: *mut
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_result_bool(result: *const stk_result, out: *mut bool) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { read(result, out, stk_value::bool) }
+    unsafe { read(result, out, value::to_bool) }
 }
 
 /// The result as an integer. STK_VALUE if it is something else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_result_i64(result: *const stk_result, out: *mut i64) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { read(result, out, stk_value::i64) }
+    unsafe { read(result, out, value::to_i64) }
 }
 
 /// The result as a number; an integer becomes one. STK_VALUE if it is something else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_result_f64(result: *const stk_result, out: *mut f64) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { read(result, out, stk_value::f64) }
+    unsafe { read(result, out, value::to_f64) }
 }
 
 /// The result as text. STK_VALUE if it is something else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_result_str(result: *const stk_result, out: *mut stk_str) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { read(result, out, stk_value::str) }
+    unsafe { read(result, out, value::to_str) }
 }
 
 /// The result as bytes, in the worker's memory if it built them there: read, never write. STK_VALUE if it is something
@@ -103,5 +111,5 @@ pub unsafe extern "C" fn stk_result_str(result: *const stk_result, out: *mut stk
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_result_bytes(result: *const stk_result, out: *mut stk_bytes) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { read(result, out, stk_value::bytes) }
+    unsafe { read(result, out, value::to_bytes) }
 }

@@ -28,15 +28,17 @@ pub struct stk_bytes {
 }
 
 impl stk_str {
+    #[inline]
     pub(crate) fn of(text: &str) -> stk_str {
         stk_str { data: text.as_ptr().cast(), len: text.len() }
     }
 
     /// The text, which the caller keeps for as long as it is used here.
+    #[inline]
     pub(crate) unsafe fn read<'a>(self, what: &'static str) -> Checked<&'a str> {
         // SAFETY: the caller of this function promised it for pointer and length.
         let bytes = unsafe { slice(self.data.cast(), self.len, what) }?;
-        std::str::from_utf8(bytes).map_err(|e| Fault::invalid(format!("`{what}` is not UTF-8: {e}")))
+        std::str::from_utf8(bytes).map_err(|e| not_text(what, e))
     }
 }
 
@@ -46,20 +48,31 @@ impl stk_bytes {
     }
 }
 
+#[cold]
+fn not_text(what: &'static str, error: std::str::Utf8Error) -> Fault {
+    Fault::invalid(format!("`{what}` is not UTF-8: {error}"))
+}
+
 /// `len` bytes at `data`, which the caller keeps for as long as they are used here.
+#[inline]
 pub(crate) unsafe fn slice<'a>(data: *const u8, len: usize, what: &'static str) -> Checked<&'a [u8]> {
     if len == 0 {
         return Ok(&[]);
     }
-    if data.is_null() {
-        return Err(Fault::invalid(format!("`{what}` is NULL with a length of {len}")));
-    }
-    if len > isize::MAX as usize {
-        return Err(Fault::invalid(format!("`{what}` has a length of {len}, more than any object")));
+    if data.is_null() || len > isize::MAX as usize {
+        return Err(no_slice(data.is_null(), len, what));
     }
     // SAFETY: not NULL and not longer than an object may be, as just checked; that so many bytes are there is the
     // caller's promise.
     Ok(unsafe { std::slice::from_raw_parts(data, len) })
+}
+
+#[cold]
+fn no_slice(null: bool, len: usize, what: &'static str) -> Fault {
+    Fault::invalid(match null {
+        true => format!("`{what}` is NULL with a length of {len}"),
+        false => format!("`{what}` has a length of {len}, more than any object"),
+    })
 }
 
 /// The text of a zero-terminated string; the empty text for NULL. It lasts as long as the string.
@@ -76,6 +89,9 @@ pub unsafe extern "C" fn stk_str_from(string: *const c_char) -> stk_str {
 /// Whether two texts have the same bytes. For choosing an action: `stk_str_eq(action, STK_STR("add"))`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_str_eq(a: stk_str, b: stk_str) -> bool {
+    if a.len != b.len {
+        return false;
+    }
     // SAFETY: the caller's promise for both.
     let (a, b) = unsafe { (slice(a.data.cast(), a.len, "a"), slice(b.data.cast(), b.len, "b")) };
     matches!((a, b), (Ok(a), Ok(b)) if a == b)

@@ -2,15 +2,16 @@
 //! encoded, and the bytes of all of them in one piece.
 
 use crate::fault::{Checked, Fault};
-use std::ops::Range;
+use crate::status::STK_BAD_REQUEST;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use stokehold::{Encode, Encoder, Lease, WireError};
 
 /// Values in the order in which they were put in; lists and dicts before what they hold.
 #[derive(Default)]
 pub(crate) struct Tree {
-    nodes: Vec<Node>,
-    bytes: Vec<u8>,
+    nodes: SmallVec<[Node; 4]>,
+    bytes: SmallVec<[u8; 128]>,
     /// The lists and dicts that are open, outermost first.
     open: Vec<Open>,
     /// Values at the top.
@@ -22,17 +23,25 @@ enum Node {
     Bool(bool),
     Int(i64),
     Float(f64),
-    Str(Range<usize>),
-    Bytes(Range<usize>),
+    Str(Span),
+    Bytes(Span),
     Lease(Arc<Lease>),
-    List(usize),
-    Dict(usize),
-    Key(Range<usize>),
+    List(u32),
+    Dict(u32),
+    Key(Span),
 }
+
+/// Where text or bytes lie among all bytes of the tree.
+struct Span {
+    begin: u32,
+    end: u32,
+}
+
+const _: () = assert!(size_of::<Node>() == 16);
 
 struct Open {
     node: usize,
-    len: usize,
+    len: u32,
     /// Whether a key waits for its value; `None` in a list.
     keyed: Option<bool>,
 }
@@ -70,17 +79,13 @@ impl Tree {
     }
 
     pub(crate) fn str(&mut self, value: &str) -> Checked<()> {
-        self.slot()?;
-        let range = self.copy(value.as_bytes());
-        self.nodes.push(Node::Str(range));
-        Ok(())
+        let span = self.copy(value.as_bytes())?;
+        self.value(Node::Str(span))
     }
 
     pub(crate) fn bytes(&mut self, value: &[u8]) -> Checked<()> {
-        self.slot()?;
-        let range = self.copy(value);
-        self.nodes.push(Node::Bytes(range));
-        Ok(())
+        let span = self.copy(value)?;
+        self.value(Node::Bytes(span))
     }
 
     pub(crate) fn lease(&mut self, lease: Arc<Lease>) -> Checked<()> {
@@ -108,8 +113,8 @@ impl Tree {
             }
             _ => return Err(Fault::invalid(format!("the key {key:?} stands outside of a dict"))),
         }
-        let range = self.copy(key.as_bytes());
-        self.nodes.push(Node::Key(range));
+        let span = self.copy(key.as_bytes())?;
+        self.nodes.push(Node::Key(span));
         Ok(())
     }
 
@@ -148,10 +153,20 @@ impl Tree {
         Ok(())
     }
 
-    fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
-        let begin = self.bytes.len();
+    fn copy(&mut self, bytes: &[u8]) -> Checked<Span> {
+        let (begin, end) = (self.bytes.len(), self.bytes.len() + bytes.len());
+        if end > MOST_BYTES {
+            return Err(Fault::Here(
+                STK_BAD_REQUEST,
+                format!("more than {MOST_BYTES} bytes of text and bytes").into(),
+            ));
+        }
         self.bytes.extend_from_slice(bytes);
-        begin..self.bytes.len()
+        Ok(Span { begin: begin as u32, end: end as u32 })
+    }
+
+    fn at(&self, span: &Span) -> &[u8] {
+        &self.bytes[span.begin as usize..span.end as usize]
     }
 
     /// All values at the top, one after another.
@@ -162,22 +177,25 @@ impl Tree {
                 Node::Bool(value) => e.bool(*value)?,
                 Node::Int(value) => e.int(*value)?,
                 Node::Float(value) => e.float(*value)?,
-                Node::Str(range) => e.str(self.text(range))?,
-                Node::Bytes(range) => e.bytes(&self.bytes[range.clone()])?,
+                Node::Str(span) => e.str(self.text(span))?,
+                Node::Bytes(span) => e.bytes(self.at(span))?,
                 Node::Lease(lease) => lease.encode(e)?,
-                Node::List(count) => e.list(*count)?,
-                Node::Dict(pairs) => e.dict(*pairs)?,
-                Node::Key(range) => e.key(self.text(range))?,
+                Node::List(count) => e.list(*count as usize)?,
+                Node::Dict(pairs) => e.dict(*pairs as usize)?,
+                Node::Key(span) => e.key(self.text(span))?,
             }
         }
         Ok(())
     }
 
-    fn text(&self, range: &Range<usize>) -> &str {
+    fn text(&self, span: &Span) -> &str {
         // It came in as a `str`; to look again costs less than to promise it.
-        std::str::from_utf8(&self.bytes[range.clone()]).unwrap_or_default()
+        std::str::from_utf8(self.at(span)).unwrap_or_default()
     }
 }
+
+/// What fits into one message, and into a span.
+const MOST_BYTES: usize = 1 << 30;
 
 /// The one value at the top; nothing is none.
 impl Encode for Tree {

@@ -79,41 +79,38 @@ impl stk_value {
         // SAFETY: only `of` makes one that is not STK_KIND_NONE, by the rule of the type, and stored this there.
         unsafe { self.opaque.as_ptr().cast::<ValueRef<'_>>().read() }
     }
+}
 
-    pub(crate) fn bool(&self) -> Checked<bool> {
-        self.take()
-    }
+/// A value as a truth value, and so on below.
+pub(crate) fn to_bool(value: ValueRef<'_>) -> Checked<bool> {
+    Ok(bool::decode(value)?)
+}
 
-    pub(crate) fn i64(&self) -> Checked<i64> {
-        self.take()
-    }
+pub(crate) fn to_i64(value: ValueRef<'_>) -> Checked<i64> {
+    Ok(i64::decode(value)?)
+}
 
-    pub(crate) fn f64(&self) -> Checked<f64> {
-        self.take()
-    }
+pub(crate) fn to_f64(value: ValueRef<'_>) -> Checked<f64> {
+    Ok(f64::decode(value)?)
+}
 
-    pub(crate) fn str(&self) -> Checked<stk_str> {
-        self.take().map(stk_str::of)
-    }
+pub(crate) fn to_str(value: ValueRef<'_>) -> Checked<stk_str> {
+    Ok(stk_str::of(<&str>::decode(value)?))
+}
 
-    pub(crate) fn bytes(&self) -> Checked<stk_bytes> {
-        self.take().map(stk_bytes::of)
-    }
-
-    fn take<'a, T: Decode<'a>>(&'a self) -> Checked<T> {
-        Ok(T::decode(self.view())?)
-    }
+pub(crate) fn to_bytes(value: ValueRef<'_>) -> Checked<stk_bytes> {
+    Ok(stk_bytes::of(<&[u8]>::decode(value)?))
 }
 
 unsafe fn read<T>(
     value: *const stk_value,
     out: *mut T,
-    take: impl FnOnce(&stk_value) -> Checked<T>,
+    take: impl for<'v> FnOnce(ValueRef<'v>) -> Checked<T>,
 ) -> stk_status {
     guard(ptr::null_mut(), || {
         // SAFETY: the caller's promise for both.
         let (value, out) = unsafe { (shared(value, "value")?, Out::new(out, "out")?) };
-        out.write(take(value)?);
+        out.write(take(value.view())?);
         Ok(())
     })
 }
@@ -122,35 +119,35 @@ unsafe fn read<T>(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_value_bool(value: *const stk_value, out: *mut bool) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { read(value, out, stk_value::bool) }
+    unsafe { read(value, out, to_bool) }
 }
 
 /// The value as an integer. STK_VALUE if it is something else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_value_i64(value: *const stk_value, out: *mut i64) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { read(value, out, stk_value::i64) }
+    unsafe { read(value, out, to_i64) }
 }
 
 /// The value as a number; an integer becomes one. STK_VALUE if it is something else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_value_f64(value: *const stk_value, out: *mut f64) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { read(value, out, stk_value::f64) }
+    unsafe { read(value, out, to_f64) }
 }
 
 /// The value as text. STK_VALUE if it is something else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_value_str(value: *const stk_value, out: *mut stk_str) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { read(value, out, stk_value::str) }
+    unsafe { read(value, out, to_str) }
 }
 
 /// The value as bytes. STK_VALUE if it is something else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_value_bytes(value: *const stk_value, out: *mut stk_bytes) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { read(value, out, stk_value::bytes) }
+    unsafe { read(value, out, to_bytes) }
 }
 
 /// How many values a list has, or pairs a dict. STK_VALUE if it is neither.
@@ -158,7 +155,7 @@ pub unsafe extern "C" fn stk_value_bytes(value: *const stk_value, out: *mut stk_
 pub unsafe extern "C" fn stk_value_len(value: *const stk_value, out: *mut usize) -> stk_status {
     // SAFETY: the caller's promise.
     unsafe {
-        read(value, out, |value| match value.view() {
+        read(value, out, |value| match value {
             ValueRef::List(list) => Ok(list.len()),
             ValueRef::Dict(dict) => Ok(dict.len()),
             other => Err(neither(&other)),
@@ -177,7 +174,7 @@ pub unsafe extern "C" fn stk_value_get(
     // SAFETY: the caller's promise.
     unsafe {
         read(dict, value, |dict| {
-            let ValueRef::Dict(pairs) = dict.view() else { return Err(neither(&dict.view())) };
+            let ValueRef::Dict(pairs) = dict else { return Err(neither(&dict)) };
             let key = key.read("key")?;
             let found = pairs.get(key)?;
             found.map(stk_value::of).ok_or_else(|| Fault::Here(STK_END, format!("no key {key:?}").into()))
@@ -190,7 +187,7 @@ pub unsafe extern "C" fn stk_value_get(
 pub unsafe extern "C" fn stk_value_iter(value: *const stk_value, iter: *mut stk_iter) -> stk_status {
     // SAFETY: the caller's promise.
     unsafe {
-        read(value, iter, |value| match value.view() {
+        read(value, iter, |value| match value {
             ValueRef::List(list) => Ok(stk_iter::of(STK_KIND_LIST, list.iter())),
             ValueRef::Dict(dict) => Ok(stk_iter::of(STK_KIND_DICT, dict.iter())),
             other => Err(neither(&other)),
