@@ -17,6 +17,7 @@ case $1 in
     /*) prefix=$1 ;;
     *) prefix=$PWD/$1 ;;
 esac
+# shellcheck source=ci/common.sh
 source "$(dirname "$0")/common.sh"
 
 die() {
@@ -53,9 +54,11 @@ libs=$(sed -n 's/^note: native-static-libs: *//p' "$work/log" | tail -n 1)
 [ -n "$libs" ] || die "the compiler did not say which libraries the archive needs"
 
 # Rust's own library comes with debug information and with LLVM bitcode, two thirds of the archive. The bitcode can only do
-# harm: binutils that find a plugin of LLVM for it read its symbols in place of the code's.
+# harm: binutils that find a plugin of LLVM for it read its symbols in place of the code's. And its one symbol without a
+# mangled name is made weak, so that a program may link an archive that another Rust compiler made: both define it, to the
+# same end.
 objcopy --strip-debug --remove-section=.llvmbc --remove-section=.llvmcmd --remove-section=.debug_gdb_scripts \
-    "$built/libstokehold_c.a" "$work/libstokehold.a"
+    --weaken-symbol=rust_eh_personality "$built/libstokehold_c.a" "$work/libstokehold.a"
 
 cat >"$work/stokehold.pc" <<END
 prefix=$prefix
