@@ -22,17 +22,17 @@ pub extern "C" fn stk_version_text() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-const fn number(text: &str) -> u32 {
-    let mut n = 0;
-    let mut i = 0;
-    while i < text.len() {
-        n = n * 10 + (text.as_bytes()[i] - b'0') as u32;
-        i += 1;
-    }
-    n
-}
-
 const _: () = {
+    const fn number(text: &str) -> u32 {
+        let mut n = 0;
+        let mut i = 0;
+        while i < text.len() {
+            n = n * 10 + (text.as_bytes()[i] - b'0') as u32;
+            i += 1;
+        }
+        n
+    }
+
     assert!(number(env!("CARGO_PKG_VERSION_MAJOR")) == STK_VERSION_MAJOR);
     assert!(number(env!("CARGO_PKG_VERSION_MINOR")) == STK_VERSION_MINOR);
     assert!(number(env!("CARGO_PKG_VERSION_PATCH")) == STK_VERSION_PATCH);
