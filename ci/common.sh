@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by the scripts beside it: the same environment everywhere, and the words that .ci/run counts.
 #
 #   try NAME COMMAND…    runs it, prints how long it took; a failure is remembered, the script goes on

@@ -3,16 +3,21 @@
 source "$(dirname "$0")/common.sh"
 
 try "format" cargo fmt --check
-try "clippy" cargo clippy --locked --all-targets -- -D warnings
-try "clippy, no default features" cargo clippy --locked --all-targets --no-default-features -- -D warnings
-try "clippy, feature serde" cargo clippy --locked --all-targets --features serde -- -D warnings
-try "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+try "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
+try "clippy, no default features" cargo clippy --locked --workspace --all-targets --no-default-features -- -D warnings
+try "clippy, feature serde" cargo clippy --locked --workspace --all-targets --features serde -- -D warnings
+try "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 try "rooms" bash ci/rooms.sh
+if need shellcheck shellcheck; then
+    try "scripts" shellcheck -x -S warning ci/*.sh .ci/run ci/full
+else
+    skip "scripts" "shellcheck is not here, and cannot be installed"
+fi
 
 # The oldest compiler that Cargo.toml promises, where it is at hand.
 msrv=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 if command -v rustup >/dev/null && rustup toolchain list | grep -q "^$msrv"; then
-    try "oldest compiler, $msrv" env CARGO_TARGET_DIR=target/msrv cargo "+$msrv" check --locked --lib --bins --examples --features serde
+    try "oldest compiler, $msrv" env CARGO_TARGET_DIR=target/msrv cargo "+$msrv" check --locked --workspace --lib --bins --examples --features serde
 else
     skip "oldest compiler, $msrv" "that toolchain is not installed"
 fi
