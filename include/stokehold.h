@@ -345,7 +345,7 @@ typedef struct {
  * its place. Anything but STK_OK fails the boot of this worker; an error stored through `error` (see stk_error_new),
  * which the library then frees, says why.
  */
-typedef stk_status (*stk_app_init_fn)(size_t user, size_t *instance, stk_error **error);
+typedef stk_status (*stk_app_init_fn)(uintptr_t user, uintptr_t *instance, stk_error **error);
 
 /**
  * Runs one action, in a worker process, on one of its app threads, concurrently with itself if the pool has several
@@ -359,12 +359,12 @@ typedef stk_status (*stk_app_init_fn)(size_t user, size_t *instance, stk_error *
  * It must return: an exception or pthread_exit that leaves it ends the worker, and the caller is told so
  * (STK_WORKER_DIED, signal 6).
  */
-typedef stk_status (*stk_app_call_fn)(size_t user, const stk_call *call, stk_reply *reply);
+typedef stk_status (*stk_app_call_fn)(uintptr_t user, const stk_call *call, stk_reply *reply);
 
 /**
  * Called once before a worker leaves in an orderly way. Not after a kill.
  */
-typedef void (*stk_app_close_fn)(size_t user);
+typedef void (*stk_app_close_fn)(uintptr_t user);
 
 /**
  * User code that workers run. Zero it, then set `struct_size` and what you want.
@@ -381,7 +381,7 @@ typedef struct {
     /**
      * Handed to `init`, and to `call` and `close` where `init` stores nothing else.
      */
-    size_t user;
+    uintptr_t user;
     /**
      * May be NULL.
      */
@@ -405,7 +405,7 @@ typedef struct {
  * may hold locks meanwhile: of its functions only those that read and free are allowed in here, the others return
  * STK_REENTRANT. It must return: no longjmp, no exception, no pthread_exit.
  */
-typedef void (*stk_log_fn)(size_t user, uint32_t level, stk_str target, stk_str message);
+typedef void (*stk_log_fn)(uintptr_t user, uint32_t level, stk_str target, stk_str message);
 
 /**
  * What stk_init may be told. Zero it, then set `struct_size` and what you want.
@@ -423,7 +423,7 @@ typedef struct {
      * Handed to `log` as it is. The same call of stk_init is made in the arbiter and the workers, whose memory is
      * another: it means there what it means to the program that was started again.
      */
-    size_t log_user;
+    uintptr_t log_user;
     /**
      * The lowest level that is wanted: an STK_LOG_ number.
      */

@@ -7,7 +7,7 @@ use crate::init::read_sized;
 use crate::lease::{self, stk_lease};
 use crate::reply::{Reply, stk_reply};
 use crate::status::*;
-use crate::text::{stk_bytes, stk_str, uintptr_t};
+use crate::text::{c_uintptr, stk_bytes, stk_str};
 use crate::value::{self, stk_value};
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
@@ -21,8 +21,8 @@ use stokehold::{AnyApp, Args, Ctx, Error, ValueRef};
 /// which the library then frees, says why.
 pub type stk_app_init_fn = Option<
     unsafe extern "C-unwind" fn(
-        user: uintptr_t,
-        instance: *mut uintptr_t,
+        user: c_uintptr,
+        instance: *mut c_uintptr,
         error: *mut *mut stk_error,
     ) -> stk_status,
 >;
@@ -38,11 +38,11 @@ pub type stk_app_init_fn = Option<
 /// It must return: an exception or pthread_exit that leaves it ends the worker, and the caller is told so
 /// (STK_WORKER_DIED, signal 6).
 pub type stk_app_call_fn = Option<
-    unsafe extern "C-unwind" fn(user: uintptr_t, call: *const stk_call, reply: *mut stk_reply) -> stk_status,
+    unsafe extern "C-unwind" fn(user: c_uintptr, call: *const stk_call, reply: *mut stk_reply) -> stk_status,
 >;
 
 /// Called once before a worker leaves in an orderly way. Not after a kill.
-pub type stk_app_close_fn = Option<unsafe extern "C-unwind" fn(user: uintptr_t)>;
+pub type stk_app_close_fn = Option<unsafe extern "C-unwind" fn(user: c_uintptr)>;
 
 /// User code that workers run. Zero it, then set `struct_size` and what you want.
 #[repr(C)]
@@ -53,7 +53,7 @@ pub struct stk_app {
     /// The name by which clients call it: zero-terminated UTF-8 of 1 to 255 bytes.
     pub name: *const c_char,
     /// Handed to `init`, and to `call` and `close` where `init` stores nothing else.
-    pub user: uintptr_t,
+    pub user: c_uintptr,
     /// May be NULL.
     pub init: stk_app_init_fn,
     /// Must be there.
@@ -69,9 +69,9 @@ pub struct stk_call(());
 #[derive(Clone)]
 pub(crate) struct CApp {
     pub(crate) name: String,
-    user: uintptr_t,
+    user: c_uintptr,
     init: stk_app_init_fn,
-    call: unsafe extern "C-unwind" fn(uintptr_t, *const stk_call, *mut stk_reply) -> stk_status,
+    call: unsafe extern "C-unwind" fn(c_uintptr, *const stk_call, *mut stk_reply) -> stk_status,
     close: stk_app_close_fn,
 }
 

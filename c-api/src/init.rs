@@ -6,7 +6,7 @@ use crate::fault::{Checked, Fault};
 use crate::guard::{guard, not_in_log_callback, shared};
 use crate::log::{install, stk_log_fn};
 use crate::status::*;
-use crate::text::uintptr_t;
+use crate::text::c_uintptr;
 use std::sync::{Mutex, PoisonError};
 
 /// What stk_init may be told. Zero it, then set `struct_size` and what you want.
@@ -19,7 +19,7 @@ pub struct stk_init_options {
     pub log: stk_log_fn,
     /// Handed to `log` as it is. The same call of stk_init is made in the arbiter and the workers, whose memory is
     /// another: it means there what it means to the program that was started again.
-    pub log_user: uintptr_t,
+    pub log_user: c_uintptr,
     /// The lowest level that is wanted: an STK_LOG_ number.
     pub log_level: u32,
     /// 0.

@@ -3,7 +3,7 @@
 use crate::fault::{Checked, Fault};
 use crate::guard::in_log_callback;
 use crate::status::STK_CONFIG;
-use crate::text::{stk_str, uintptr_t};
+use crate::text::{c_uintptr, stk_str};
 use log::{LevelFilter, Log, Metadata, Record};
 use std::fmt::Write;
 use std::sync::OnceLock;
@@ -29,18 +29,18 @@ pub const STK_LOG_TRACE: u32 = 5;
 /// may hold locks meanwhile: of its functions only those that read and free are allowed in here, the others return
 /// STK_REENTRANT. It must return: no longjmp, no exception, no pthread_exit.
 pub type stk_log_fn =
-    Option<unsafe extern "C-unwind" fn(user: uintptr_t, level: u32, target: stk_str, message: stk_str)>;
+    Option<unsafe extern "C-unwind" fn(user: c_uintptr, level: u32, target: stk_str, message: stk_str)>;
 
 /// The host's callback as a logger.
 struct Callback {
-    call: unsafe extern "C-unwind" fn(uintptr_t, u32, stk_str, stk_str),
-    user: uintptr_t,
+    call: unsafe extern "C-unwind" fn(c_uintptr, u32, stk_str, stk_str),
+    user: c_uintptr,
 }
 
 static CALLBACK: OnceLock<Callback> = OnceLock::new();
 
 /// Installs the callback, once a process.
-pub(crate) fn install(call: stk_log_fn, user: uintptr_t, level: u32) -> Checked<()> {
+pub(crate) fn install(call: stk_log_fn, user: c_uintptr, level: u32) -> Checked<()> {
     let level = match level {
         STK_LOG_OFF => LevelFilter::Off,
         STK_LOG_ERROR => LevelFilter::Error,

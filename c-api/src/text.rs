@@ -97,6 +97,6 @@ pub unsafe extern "C" fn stk_str_eq(a: stk_str, b: stk_str) -> bool {
     matches!((a, b), (Ok(a), Ok(b)) if a == b)
 }
 
-/// What C calls it; cbindgen knows the name.
+/// `uintptr_t`, as which cbindgen writes it: under that name it would take it for `usize`, which it writes `size_t`.
 #[allow(dead_code)]
-pub(crate) type uintptr_t = usize;
+pub(crate) type c_uintptr = usize;
