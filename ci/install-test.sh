@@ -237,16 +237,15 @@ beside_another() {
     local libs toolchain order built=0
     read -r -a libs <<<"$(sed -n 's/^Libs.private: //p' "$prefix/lib/pkgconfig/stokehold.pc")"
     cc -std=c11 -Dmain=host_main -c c-api/examples/single.c $(pkg-config --cflags stokehold) -o "$work/host_main.o"
-    for toolchain in "" +1.88 +nightly; do
-        # shellcheck disable=SC2086 # no word at all for the usual compiler
-        if ! rustc $toolchain --edition 2024 --crate-type staticlib -O "$work/other.rs" -o "$work/libother.a" 2>"$work/out"; then
-            [ -n "$toolchain" ] || {
-                cat "$work/out"
-                wrong "no second archive"
-            }
-            skip "archive of rustc $toolchain" "not here"
+    for toolchain in "" "$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)" nightly; do
+        if [ -n "$toolchain" ] && ! rustup toolchain list 2>/dev/null | grep "^$toolchain" >/dev/null; then
+            skip "an archive of rustc $toolchain" "that toolchain is not installed"
             continue
         fi
+        rustc ${toolchain:+"+$toolchain"} --edition 2024 --crate-type staticlib -O "$work/other.rs" -o "$work/libother.a" 2>"$work/out" || {
+            cat "$work/out"
+            wrong "no second archive"
+        }
         for order in "$archive $work/libother.a" "$work/libother.a $archive"; do
             # shellcheck disable=SC2086 # two words
             cc "$work/both.c" "$work/host_main.o" $order "${libs[@]}" -o "$work/both"
