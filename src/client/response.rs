@@ -46,7 +46,11 @@ impl Response {
 
     /// The result as a value that borrows from this response.
     pub fn value(&self) -> Result<ValueRef<'_>> {
-        match ResponseRef::decode(Kind::Response, self.body(), self)? {
+        let decoded = ResponseRef::decode(Kind::Response, self.body(), self);
+        if decoded.is_err() {
+            self.shared.check_process()?; // a forked copy does not have the worker's memory
+        }
+        match decoded? {
             Outcome::Result(value) => Ok(value),
             _ => Err(Error::bad_request("not a result")),
         }
