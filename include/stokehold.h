@@ -46,11 +46,11 @@
  * Callbacks run on the threads that their types name, with your `user` first. None is called with a lock of yours held
  *   that you did not hold yourself. They must return.
  * Forks. Handles are of the process that made them. In a copy by fork they answer STK_FORKED and do no harm; free them or
- *   not. All descriptors of this library are closed on exec.
+ *   not. A small result can be read there; what lies in shared memory cannot, and a view of it must not be. All descriptors of this library are closed on exec.
  * Trust. The processes of a pool are programs of one user that use this library. Payload bytes are read in place on the
  *   premise that nobody writes a block after lending it; everything else is copied before it is looked at.
  * Limits. 1 GiB a message; 64 calls in flight a client; 2 GiB of shared memory a client and a worker; 1,024 clients, 64
- *   workers, 256 apps a pool; names of 255 bytes; lists and dicts of 1,048,576 entries, nested 512 deep.
+ *   workers, 256 apps a pool; names of 255 bytes; lists and dicts of 1,048,576 entries, nested 510 deep.
  *
  * In C++ this header is the same; callbacks must not let exceptions out. */
 
@@ -808,7 +808,7 @@ stk_status stk_call_bool(const stk_call *call, size_t i, bool *out);
 stk_status stk_call_i64(const stk_call *call, size_t i, int64_t *out);
 
 /**
- * The same for a number; an integer becomes one.
+ * The same for a number; an integer becomes one if there is one that is equal to it.
  */
 stk_status stk_call_f64(const stk_call *call, size_t i, double *out);
 
@@ -1053,7 +1053,7 @@ void stk_client_free(stk_client *client);
 
 /**
  * The process ids of the workers that are ready. Up to `capacity` are stored through `pids` (NULL with 0 is fine), how
- * many there are through `n`.
+ * many there are through `n`. None in a copy by fork.
  */
 stk_status stk_client_worker_pids(const stk_client *client, uint32_t *pids, size_t capacity, size_t *n);
 
@@ -1167,7 +1167,8 @@ stk_status stk_result_bool(const stk_result *result, bool *out);
 stk_status stk_result_i64(const stk_result *result, int64_t *out);
 
 /**
- * The result as a number; an integer becomes one. STK_VALUE if it is something else.
+ * The result as a number; an integer becomes one if there is one that is equal to it. STK_VALUE if it is
+ * something else.
  */
 stk_status stk_result_f64(const stk_result *result, double *out);
 
@@ -1193,7 +1194,8 @@ stk_status stk_value_bool(const stk_value *value, bool *out);
 stk_status stk_value_i64(const stk_value *value, int64_t *out);
 
 /**
- * The value as a number; an integer becomes one. STK_VALUE if it is something else.
+ * The value as a number; an integer becomes one if there is one that is equal to it. STK_VALUE if it is
+ * something else.
  */
 stk_status stk_value_f64(const stk_value *value, double *out);
 

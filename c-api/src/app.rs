@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use stokehold::{AnyApp, Args, Ctx, Error, ValueRef};
+use stokehold::{AnyApp, Args, Code, Ctx, Error, ValueRef};
 
 /// Makes the app's instance, in each worker process, once, on its first thread, before it takes calls. It may take
 /// long and start threads. `user` is the table's; what is stored through `instance` is what `call` and `close` get in
@@ -81,16 +81,21 @@ impl CApp {
         if n > 0 && apps.is_null() {
             return Err(Fault::invalid(format!("`apps` is NULL with a count of {n}")));
         }
-        let mut read = Vec::new();
+        if n > MAX_APPS {
+            return Err(Fault::invalid(format!("{n} apps are more than {MAX_APPS}")));
+        }
+        let mut read: Vec<CApp> = Vec::new();
         let mut at = apps;
         for i in 0..n {
             // SAFETY: the caller's promise: `n` tables follow each other, each as long as it says.
             let app = unsafe { read_sized(at, "apps") }?;
             // SAFETY: the same promise.
-            read.push(
-                unsafe { CApp::read(&app) }
-                    .map_err(|fault| Fault::invalid(format!("app {i}: {}", fault.text())))?,
-            );
+            let one = unsafe { CApp::read(&app) }
+                .map_err(|fault| Fault::invalid(format!("app {i}: {}", fault.text())))?;
+            if read.iter().any(|other| other.name == one.name) {
+                return Err(Fault::invalid(format!("app {i}: the name {:?} is there already", one.name)));
+            }
+            read.push(one);
             // A program of a later version has longer tables.
             at = at.wrapping_byte_add(app.struct_size);
         }
@@ -104,6 +109,9 @@ impl CApp {
             CStr::from_ptr(app.name)
         };
         let name = name.to_str().map_err(|e| Fault::invalid(format!("`name` is not UTF-8: {e}")))?;
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(Fault::invalid(format!("`name` has {} bytes, not 1 to {MAX_NAME}", name.len())));
+        }
         let call = app.call.ok_or_else(|| Fault::invalid("`call` is NULL"))?;
         Ok(CApp { name: name.to_owned(), user: app.user, init: app.init, call, close: app.close })
     }
@@ -141,7 +149,10 @@ impl AnyApp for CApp {
         if let Some(said) = reply.failed.take() {
             return Err(said);
         }
-        let found = call.found.take().map(|fault| fault.text());
+        let found = match (status, call.found.take()) {
+            (STK_DEADLINE, Some(Fault::There(error))) if error.code() == Code::Deadline => return Err(error),
+            (_, found) => found.map(|fault| fault.text()),
+        };
         let why = found.unwrap_or_else(|| returned(action, status));
         match status {
             STK_BAD_REQUEST | STK_VALUE => Err(Error::bad_request(why)),
@@ -156,6 +167,10 @@ impl AnyApp for CApp {
         }
     }
 }
+
+/// What the header promises; the crate would say so as well, later and as another status.
+const MAX_APPS: usize = 256;
+const MAX_NAME: usize = 255;
 
 fn returned(what: &str, status: stk_status) -> String {
     format!("{what} returned {} ({status})", class_of(status))
@@ -348,7 +363,7 @@ pub unsafe extern "C" fn stk_call_i64(call: *const stk_call, i: usize, out: *mut
     unsafe { argument(call, i, out, value::to_i64) }
 }
 
-/// The same for a number; an integer becomes one.
+/// The same for a number; an integer becomes one if there is one that is equal to it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_call_f64(call: *const stk_call, i: usize, out: *mut f64) -> stk_status {
     // SAFETY: the caller's promise.

@@ -65,7 +65,7 @@ pub unsafe extern "C" fn stk_client_free(client: *mut stk_client) {
 }
 
 /// The process ids of the workers that are ready. Up to `capacity` are stored through `pids` (NULL with 0 is fine), how
-/// many there are through `n`.
+/// many there are through `n`. None in a copy by fork.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_client_worker_pids(
     client: *const stk_client,

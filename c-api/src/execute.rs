@@ -4,7 +4,7 @@ use crate::args::stk_args;
 use crate::client::stk_client;
 use crate::error::stk_error;
 use crate::fault::Fault;
-use crate::guard::{Handle, Out, guard_handle, not_in_log_callback};
+use crate::guard::{Handle, Out, guard_handle, not_in_log_callback, owned};
 use crate::init::read_sized;
 use crate::result::stk_result;
 use crate::status::*;
@@ -42,14 +42,14 @@ pub unsafe extern "C" fn stk_execute(
     error: *mut *mut stk_error,
 ) -> stk_status {
     // SAFETY: the caller's promise: it gives the arguments away.
-    let args = (!args.is_null()).then(|| unsafe { Box::from_raw(args) });
+    let args = unsafe { owned(args, stk_args::NAME) };
     // SAFETY: the caller's promise for all of them.
     unsafe {
         guard_handle(client, error, |client| {
             not_in_log_callback()?;
             let (app, action) = (app.read("app")?, action.read("action")?);
             let out = if result.is_null() { None } else { Some(Out::new(result, "result")?) };
-            let mut args = args.unwrap_or_default();
+            let mut args = args?.unwrap_or_default();
             args.poison().check(stk_args::NAME)?;
             args.seal()?;
             let (positional, named) = args.parts();

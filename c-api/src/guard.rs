@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Runs the body of a function.
 #[inline]
 pub(crate) fn guard(error: *mut *mut stk_error, body: impl FnOnce() -> Checked<()>) -> stk_status {
-    finish(error, caught(body))
+    finish(error, caught(body).unwrap_or_else(Err))
 }
 
 /// Runs the body of a function that uses a handle. After a panic in it the handle refuses everything.
@@ -24,7 +24,7 @@ pub(crate) unsafe fn guard_handle<H: Handle>(
     // SAFETY: the caller's promise for its handle.
     let outcome = unsafe { shared(handle, H::NAME) }.and_then(|handle| {
         handle.poison().check(H::NAME)?;
-        caught(|| body(handle)).inspect_err(|fault| handle.poison().after(fault))
+        caught(|| body(handle)).unwrap_or_else(|fault| handle.poison().after(fault))
     });
     finish(error, outcome)
 }
@@ -40,20 +40,21 @@ pub(crate) unsafe fn guard_exclusive<H: Handle>(
     let outcome = unsafe { exclusive(handle, H::NAME) }.and_then(|handle| {
         handle.poison().check(H::NAME)?;
         let outcome = caught(|| body(&mut *handle));
-        outcome.inspect_err(|fault| handle.poison().after(fault))
+        outcome.unwrap_or_else(|fault| handle.poison().after(fault))
     });
     finish(error, outcome)
 }
 
+/// The outer error is a panic in here; the inner one may say STK_PANIC as well, of another handle's.
 #[inline]
-fn caught(body: impl FnOnce() -> Checked<()>) -> Checked<()> {
+fn caught(body: impl FnOnce() -> Checked<()>) -> Result<Checked<()>, Fault> {
     // What a panic leaves half done is behind a poisoned handle, or is dropped.
     catch_unwind(AssertUnwindSafe(|| {
         #[cfg(feature = "test-hooks")]
         crate::hooks::panic_if_asked();
         body()
     }))
-    .unwrap_or_else(|payload| Err(Fault::panicked(payload)))
+    .map_err(Fault::panicked)
 }
 
 #[inline]
@@ -74,11 +75,22 @@ fn hand_over(error: *mut *mut stk_error, fault: Fault) -> stk_status {
     status
 }
 
-/// Frees an object; NULL is nothing.
+/// An object that is given away; NULL is none.
+pub(crate) unsafe fn owned<T>(object: *mut T, what: &'static str) -> Checked<Option<Box<T>>> {
+    if object.is_null() {
+        return Ok(None);
+    }
+    if !object.is_aligned() {
+        return Err(bad_pointer(false, what));
+    }
+    // SAFETY: the caller's promise: it has the object from this library, which boxed it, and does not use it again.
+    Ok(Some(unsafe { Box::from_raw(object) }))
+}
+
+/// Frees an object; NULL is nothing, and what cannot be one is left alone.
 pub(crate) unsafe fn free<T>(object: *mut T) {
-    if !object.is_null() {
-        // SAFETY: the caller's promise: it has the object from this library, which boxed it, and does not use it again.
-        let object = unsafe { Box::from_raw(object) };
+    // SAFETY: the caller's promise.
+    if let Ok(Some(object)) = unsafe { owned(object, "object") } {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(object))) {
             log::error!("{}", Fault::panicked(payload).text());
         }
@@ -154,10 +166,11 @@ impl Poison {
         Ok(())
     }
 
-    fn after(&self, fault: &Fault) {
-        if fault.status() == STK_PANIC {
-            self.0.store(true, Ordering::Relaxed);
-        }
+    /// After a panic.
+    #[cold]
+    fn after(&self, fault: Fault) -> Checked<()> {
+        self.0.store(true, Ordering::Relaxed);
+        Err(fault)
     }
 }
 

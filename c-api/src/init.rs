@@ -4,10 +4,11 @@ use crate::app::{CApp, stk_app};
 use crate::error::stk_error;
 use crate::fault::{Checked, Fault};
 use crate::guard::{guard, not_in_log_callback, shared};
-use crate::log::{install, stk_log_fn};
+use crate::log::{filter, install, stk_log_fn};
 use crate::status::*;
 use crate::text::c_uintptr;
-use std::sync::{Mutex, PoisonError};
+use log::LevelFilter;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What stk_init may be told. Zero it, then set `struct_size` and what you want.
 #[repr(C)]
@@ -29,8 +30,12 @@ pub struct stk_init_options {
 /// The names of the apps of this process: a pool that names none has them all.
 static NAMES: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
+fn known() -> MutexGuard<'static, Option<Vec<String>>> {
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 pub(crate) fn names() -> Vec<String> {
-    NAMES.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+    known().clone().unwrap_or_default()
 }
 
 /// Registers the program's apps: the first statement of `main`.
@@ -54,15 +59,16 @@ pub unsafe extern "C" fn stk_init(
         not_in_log_callback()?;
         // SAFETY: the caller's promise for both.
         let (apps, options) = unsafe { (CApp::read_tables(apps, n)?, read_options(options)?) };
-        let mut known = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_some() {
-            return Err(Fault::Here(STK_CONFIG, "stk_init was called twice".into()));
-        }
+        // Not locked while it registers: that does not return where it becomes the arbiter, and workers look here.
         let names = apps.iter().map(|app| app.name.clone()).collect();
+        match &mut *known() {
+            Some(_) => return Err(Fault::Here(STK_CONFIG, "stk_init was called twice".into())),
+            known => *known = Some(names),
+        }
         let mut trouble = None;
         let registered = stokehold::init(|table| {
-            if let Some(options) = options
-                && let Err(fault) = install(options.log, options.log_user, options.log_level)
+            if let Some((options, level)) = options
+                && let Err(fault) = install(options.log, options.log_user, level)
             {
                 let text = fault.text();
                 trouble = Some(fault);
@@ -79,13 +85,12 @@ pub unsafe extern "C" fn stk_init(
         match (trouble, registered) {
             (Some(fault), _) => Err(fault),
             (None, registered) => Ok(registered?),
-        }?;
-        *known = Some(names);
-        Ok(())
+        }
+        .inspect_err(|_| *known() = None)
     })
 }
 
-unsafe fn read_options(options: *const stk_init_options) -> Checked<Option<stk_init_options>> {
+unsafe fn read_options(options: *const stk_init_options) -> Checked<Option<(stk_init_options, LevelFilter)>> {
     if options.is_null() {
         return Ok(None);
     }
@@ -94,7 +99,7 @@ unsafe fn read_options(options: *const stk_init_options) -> Checked<Option<stk_i
     if options.reserved != 0 {
         return Err(Fault::invalid("`options->reserved` is not 0"));
     }
-    Ok(Some(options))
+    Ok(Some((options, filter(options.log_level)?)))
 }
 
 /// A struct that begins with its own size: written for this version, or for a later one whose further fields are zero.

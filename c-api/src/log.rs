@@ -39,9 +39,9 @@ struct Callback {
 
 static CALLBACK: OnceLock<Callback> = OnceLock::new();
 
-/// Installs the callback, once a process.
-pub(crate) fn install(call: stk_log_fn, user: c_uintptr, level: u32) -> Checked<()> {
-    let level = match level {
+/// What an STK_LOG_ number stands for.
+pub(crate) fn filter(level: u32) -> Checked<LevelFilter> {
+    Ok(match level {
         STK_LOG_OFF => LevelFilter::Off,
         STK_LOG_ERROR => LevelFilter::Error,
         STK_LOG_WARN => LevelFilter::Warn,
@@ -49,7 +49,11 @@ pub(crate) fn install(call: stk_log_fn, user: c_uintptr, level: u32) -> Checked<
         STK_LOG_DEBUG => LevelFilter::Debug,
         STK_LOG_TRACE => LevelFilter::Trace,
         other => return Err(Fault::invalid(format!("`log_level` is {other}, which is no STK_LOG_ number"))),
-    };
+    })
+}
+
+/// Installs the callback, once a process.
+pub(crate) fn install(call: stk_log_fn, user: c_uintptr, level: LevelFilter) -> Checked<()> {
     let Some(call) = call else { return Ok(()) };
     let callback = CALLBACK.get_or_init(|| Callback { call, user });
     log::set_logger(callback)

@@ -4,7 +4,7 @@ use crate::client::stk_client;
 use crate::config::stk_config;
 use crate::error::stk_error;
 use crate::fault::{Checked, Fault};
-use crate::guard::{Handle, Out, Poison, free, guard, guard_handle, not_in_log_callback, shared};
+use crate::guard::{Handle, Out, Poison, free, guard, guard_handle, not_in_log_callback, owned, shared};
 use crate::status::*;
 use std::os::fd::IntoRawFd;
 use std::sync::{PoisonError, RwLock};
@@ -52,12 +52,12 @@ pub unsafe extern "C" fn stk_pool_start(
     error: *mut *mut stk_error,
 ) -> stk_status {
     // SAFETY: the caller's promise: it gives the configuration away.
-    let config = (!config.is_null()).then(|| unsafe { Box::from_raw(config) });
+    let config = unsafe { owned(config, stk_config::NAME) };
     guard(error, || {
         not_in_log_callback()?;
         // SAFETY: the caller's promise.
         let out = unsafe { Out::new(pool, "pool") }?;
-        let config = match config {
+        let config = match config? {
             Some(config) => {
                 config.poison().check(stk_config::NAME)?;
                 *config

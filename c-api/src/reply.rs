@@ -52,7 +52,8 @@ impl Reply {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let fault = self.first_fault.or_else(|| {
+        let poisoned = self.poison.check(Reply::NAME).err().map(|fault| fault.text());
+        let fault = self.first_fault.or(poisoned).or_else(|| {
             (self.tree.depth() != 0).then(|| "a list or a dict was begun and not ended".to_owned())
         });
         match (fault, self.lease) {

@@ -92,7 +92,8 @@ pub unsafe extern "C" fn stk_result_i64(result: *const stk_result, out: *mut i64
     unsafe { read(result, out, value::to_i64) }
 }
 
-/// The result as a number; an integer becomes one. STK_VALUE if it is something else.
+/// The result as a number; an integer becomes one if there is one that is equal to it. STK_VALUE if it is
+/// something else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_result_f64(result: *const stk_result, out: *mut f64) -> stk_status {
     // SAFETY: the caller's promise.

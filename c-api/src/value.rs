@@ -129,7 +129,8 @@ pub unsafe extern "C" fn stk_value_i64(value: *const stk_value, out: *mut i64) -
     unsafe { read(value, out, to_i64) }
 }
 
-/// The value as a number; an integer becomes one. STK_VALUE if it is something else.
+/// The value as a number; an integer becomes one if there is one that is equal to it. STK_VALUE if it is
+/// something else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_value_f64(value: *const stk_value, out: *mut f64) -> stk_status {
     // SAFETY: the caller's promise.

@@ -51,6 +51,11 @@ impl Settings {
         if self.apps.is_empty() || self.apps.len() > MAX_APPS {
             return wrong(format!("{} apps: 1 to {MAX_APPS}", self.apps.len()));
         }
+        let mut names: Vec<&String> = self.apps.iter().collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|two| two[0] == two[1]) {
+            return wrong(format!("the app {:?} is named twice", twice[0]));
+        }
         Ok(())
     }
 

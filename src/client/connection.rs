@@ -11,6 +11,7 @@ use crate::shm::{
     Board, Control, Fetch, Foreign, LaneState, Region, RegionEntry, RegionId, RegionKind, Register, Registry,
     Requests, layout_hash,
 };
+use crate::sys::fd::Inheritable;
 use crate::sys::fork_guard::ForkGuard;
 use crate::sys::{pidfd, process};
 use crate::wire::Kind;
@@ -64,7 +65,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct Arbiter {
     link: Mutex<Link>,
-    pidfd: OwnedFd,
+    pidfd: Inheritable,
     dead: AtomicBool,
 }
 
@@ -85,7 +86,7 @@ impl Client {
             .with_fd(pidfd::of_self()?);
         let mut welcome = link.ask(hello, Kind::Welcome, Some(ANSWER_TIMEOUT))?;
         let [control, registry, board, arbiter] = welcome.take_fds()?;
-        let arbiter = Arbiter { link: Mutex::new(link), pidfd: arbiter, dead: AtomicBool::new(false) };
+        let arbiter = Arbiter { link: Mutex::new(link), pidfd: arbiter.into(), dead: AtomicBool::new(false) };
         let lane = arbiter.lane(&welcome, control, options.quota)?;
         let timeout: i64 = welcome.int("timeout_ns")?;
         let shared = Shared {

@@ -7,7 +7,7 @@ use super::response::{Content, Unreadable};
 use crate::error::{AppError, Bound, Code, Error, Kind as ErrorKind, Result};
 use crate::limits::{INLINE_LEN, RESULT_RECORDS};
 use crate::ring::{Life, Word};
-use crate::shm::{BAD_REQUEST, Body, Owner, Place, Region, ResultKey, Results};
+use crate::shm::{BAD_REQUEST, Body, DEADLINE, Owner, Place, Region, ResultKey, Results};
 use crate::wire::{Header, Kind, Outcome, ResponseRef};
 use std::sync::Arc;
 
@@ -83,6 +83,8 @@ pub(super) fn take(
     }
     let error = match ResponseRef::decode(header.kind, response.body(), &response) {
         Ok(Outcome::Error(said)) if flags & BAD_REQUEST != 0 => Error::bad_request(said.message.to_owned()),
+        // Noticed there a moment before it was noticed here: the outcome is the same.
+        Ok(Outcome::Error(_)) if flags & DEADLINE != 0 => ErrorKind::Deadline { started: true }.into(),
         Ok(Outcome::Error(said)) => Error::new(ErrorKind::App(AppError {
             class: said.class.to_owned(),
             message: said.message.to_owned(),

@@ -48,7 +48,10 @@ impl Response {
     #[inline]
     pub fn value(&self) -> Result<ValueRef<'_>> {
         // `check` has accepted the body, which is this process's own copy.
-        Ok(ResponseRef::result_again(self.body(), self)?)
+        ResponseRef::result_again(self.body(), self).map_err(|error| match self.shared.check_process() {
+            Err(forked) => forked, // a forked copy does not have the worker's memory
+            Ok(()) => error.into(),
+        })
     }
 
     /// The result as a type of one's own: `i64`, `&str`, `&[u8]`, a tuple, a map, a serde type …

@@ -41,7 +41,8 @@ impl Link {
     /// # Errors
     /// `Os{ETIMEDOUT}` when `timeout` passes first.
     pub fn receive(&mut self, timeout: Option<Duration>) -> Result<Option<Message>> {
-        let until = timeout.map(|t| clock::monotonic_ns() + t.as_nanos() as u64);
+        let until = timeout
+            .map(|t| clock::monotonic_ns().saturating_add(u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)));
         loop {
             if let Some(message) = self.stream.next()? {
                 return Ok(Some(message));

@@ -3,6 +3,7 @@
 use super::Message;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::limits::{HEADER_LEN, MAX_CONTROL_PAYLOAD, MAX_FRAME_FDS};
+use crate::sys::fd::Inheritable;
 use crate::sys::socket;
 use crate::wire::{self, Encode, Encoder, FrameDecoder, Header, NoReferences};
 use std::collections::VecDeque;
@@ -23,7 +24,7 @@ pub enum Received {
 /// A framed socket. Blocks or not as the descriptor does.
 #[derive(Debug)]
 pub struct Stream {
-    fd: OwnedFd,
+    fd: Inheritable,
     decoder: FrameDecoder,
     /// Received and not yet given to the decoder, from `taken` on.
     bytes: Vec<u8>,
@@ -51,7 +52,7 @@ impl Stream {
     /// Over a connected stream socket.
     pub fn new(fd: OwnedFd) -> Stream {
         Stream {
-            fd,
+            fd: fd.into(),
             decoder: FrameDecoder::new(MAX_CONTROL_PAYLOAD, true),
             bytes: Vec::new(),
             taken: 0,

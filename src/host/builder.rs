@@ -43,7 +43,10 @@ enum Way {
     Fork,
 }
 
-const MS: u64 = 1_000_000;
+/// Nanoseconds, at most as many as a message carries.
+fn ns(ms: u64) -> u64 {
+    ms.saturating_mul(1_000_000).min(i64::MAX as u64)
+}
 
 impl Builder {
     pub(super) fn new() -> Builder {
@@ -98,19 +101,19 @@ impl Builder {
     /// How long a worker may go on with a call that nobody waits for any more before it is replaced, milliseconds;
     /// 1,000 by default. Counted from when the arbiter notices, at most a second after the caller gave up.
     pub fn kill_grace_ms(mut self, ms: u64) -> Builder {
-        self.policy.kill_grace_ns = ms.saturating_mul(MS);
+        self.policy.kill_grace_ns = ns(ms);
         self
     }
 
     /// How long workers may take to finish what they run when the pool is shut down, milliseconds; 30,000 by default.
     pub fn stop_grace_ms(mut self, ms: u64) -> Builder {
-        self.policy.stop_grace_ns = ms.saturating_mul(MS);
+        self.policy.stop_grace_ns = ns(ms);
         self
     }
 
     /// How long a worker may take to become ready, milliseconds; 60,000 by default.
     pub fn boot_timeout_ms(mut self, ms: u64) -> Builder {
-        self.policy.boot_timeout_ns = ms.saturating_mul(MS);
+        self.policy.boot_timeout_ns = ns(ms);
         self.start_timeout_ms = self.start_timeout_ms.max(ms.saturating_add(10_000));
         self
     }
@@ -126,15 +129,15 @@ impl Builder {
     /// a worker is ready again. 5 in 10,000 by default.
     pub fn restart_limit(mut self, restarts: u32, within_ms: u64) -> Builder {
         self.policy.max_restarts = restarts;
-        self.policy.within_ns = within_ms.saturating_mul(MS);
+        self.policy.within_ns = ns(within_ms);
         self
     }
 
     /// First and longest pause before a worker that died early is started again, milliseconds; 100 and 10,000 by
     /// default.
     pub fn backoff_ms(mut self, first: u64, longest: u64) -> Builder {
-        self.policy.backoff_first_ns = first.saturating_mul(MS);
-        self.policy.backoff_max_ns = longest.saturating_mul(MS);
+        self.policy.backoff_first_ns = ns(first);
+        self.policy.backoff_max_ns = ns(longest);
         self
     }
 
@@ -177,7 +180,7 @@ impl Builder {
             threads: self.threads,
             policy: self.policy,
             mode: self.mode,
-            timeout_ns: self.timeout_ms.saturating_mul(MS).min(i64::MAX as u64),
+            timeout_ns: ns(self.timeout_ms),
             worker_quota: CLIENT_QUOTA as u64,
             // The Rust runtime ignores SIGPIPE before `main`; no child of a Rust program inherits that.
             signals: Saved::now()?.not_ignoring(Signal::SIGPIPE),

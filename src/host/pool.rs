@@ -4,6 +4,7 @@ use super::Builder;
 use crate::client::{Client, Options};
 use crate::conn::{Link, Message};
 use crate::error::{Code, Error, Kind, Result};
+use crate::sys::fd::Inheritable;
 use crate::sys::fork_guard::ForkGuard;
 use crate::sys::{pidfd, socket};
 use crate::wire::Kind as FrameKind;
@@ -15,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Pool {
     link: Mutex<Link>,
-    arbiter: OwnedFd,
+    arbiter: Inheritable,
     arbiter_pid: u32,
     options: Options,
     guard: ForkGuard,
@@ -31,7 +32,13 @@ impl Pool {
     }
 
     pub(super) fn new(link: Link, arbiter: OwnedFd, arbiter_pid: u32, options: Options) -> Result<Pool> {
-        Ok(Pool { link: Mutex::new(link), arbiter, arbiter_pid, options, guard: ForkGuard::new()? })
+        Ok(Pool {
+            link: Mutex::new(link),
+            arbiter: arbiter.into(),
+            arbiter_pid,
+            options,
+            guard: ForkGuard::new()?,
+        })
     }
 
     /// A new client of this pool. Usable from any thread; more than one is only needed past 64 calls at a time.

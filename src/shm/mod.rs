@@ -46,5 +46,7 @@ pub use registry::{
     Death, LaneState, Owner, PoolState, RegionEntry, RegionId, Registry, SlotEntry, SlotState,
 };
 pub use requests::{BLOCKS as REQUEST_BLOCKS, Deadline, OwnRecord, Requests};
-pub use results::{BAD_REQUEST, BLOCKS as RESULT_BLOCKS, LEN as RESULTS_LEN, Place, ResultKey, Results};
+pub use results::{
+    BAD_REQUEST, BLOCKS as RESULT_BLOCKS, DEADLINE, LEN as RESULTS_LEN, Place, ResultKey, Results,
+};
 pub use store::{Placed, Register, Store};

@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
 use crate::ring::{CallLine, Doorbell};
+use crate::sys::fd::Inheritable;
 use crate::sys::map::Mapping;
 use crate::sys::memfd::{self, Seals};
 use crate::sys::robust::DeathMark;
@@ -141,7 +142,7 @@ unsafe impl Shared for DeathMark {}
 pub struct Region {
     map: Mapping,
     /// Kept by who may have to pass it on: its creator and the arbiter.
-    fd: Option<OwnedFd>,
+    fd: Option<Inheritable>,
     kind: RegionKind,
 }
 
@@ -159,7 +160,7 @@ impl Region {
         header.kind.store(kind as u32, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
         memfd::seal(fd.as_fd(), kind.needed_seals())?;
-        Ok(Region { fd: Some(fd), ..region })
+        Ok(Region { fd: Some(fd.into()), ..region })
     }
 
     /// Maps a region that a peer made, after checking its seals, size and header.
@@ -179,7 +180,7 @@ impl Region {
         } else {
             Mapping::shared_ro(fd.as_fd(), len)?
         };
-        let region = Region { map, fd: Some(fd), kind };
+        let region = Region { map, fd: Some(fd.into()), kind };
         // A header that every worker can write proves nothing, and must not keep the next worker out once one has
         // scribbled over it. That the layout is the same was settled in the handshake.
         if kind.is_shared_rw() {

@@ -52,6 +52,8 @@ pub enum Place {
 
 /// Flag of a result record: the error in it is the caller's, not the app's.
 pub const BAD_REQUEST: u64 = 1;
+/// Flag of a result record: the app saw that the call's deadline had passed, and stopped.
+pub const DEADLINE: u64 = 2;
 
 /// The place of a region that no record is in.
 const NOWHERE: u64 = u16::MAX as u64;

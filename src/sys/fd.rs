@@ -2,23 +2,58 @@
 
 use super::{last, named, named_io, retry};
 use crate::error::Result;
+use crate::primitive::{AtomicU32, Ordering};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
+use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 const FIRST: u32 = 3; // the one after stderr
+
+/// How often this process, or one that it is a copy of, has closed what it inherited.
+static CLOSINGS: AtomicU32 = AtomicU32::new(0);
+
+/// A descriptor of a handle that a forked copy inherits, and may drop there: it is closed, unless
+/// [`close_all_except`] was called since it was made. That has closed it, and its number may be another's by now.
+#[derive(Debug)]
+pub struct Inheritable {
+    fd: ManuallyDrop<OwnedFd>,
+    closings: u32,
+}
+
+impl From<OwnedFd> for Inheritable {
+    fn from(fd: OwnedFd) -> Inheritable {
+        Inheritable { fd: ManuallyDrop::new(fd), closings: CLOSINGS.load(Ordering::Relaxed) }
+    }
+}
+
+impl AsFd for Inheritable {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Inheritable {
+    fn drop(&mut self) {
+        if self.closings == CLOSINGS.load(Ordering::Relaxed) {
+            // SAFETY: dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.fd) }
+        }
+    }
+}
 
 /// Closes every descriptor but stdin, stdout, stderr and those in `keep`.
 ///
 /// The first thing that a forked child does. Whatever Rust values it inherited that own one of the closed
-/// descriptors must be forgotten, not dropped: the numbers will be used again.
+/// descriptors must be forgotten, not dropped: the numbers will be used again. [`Inheritable`] does so by itself.
 ///
 /// See `close_range(2)`; where that is missing, the entries of `/proc/self/fd` are closed one by one.
 pub fn close_all_except(keep: &[RawFd]) -> Result<()> {
     let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     keep.sort_unstable();
+    CLOSINGS.fetch_add(1, Ordering::Relaxed);
     for gap in gaps(&keep) {
         // SAFETY: takes three numbers and touches no memory. That nobody uses the closed numbers again is the
         // documented duty of the caller, who has just been forked.

@@ -9,7 +9,7 @@ use crate::error::{AppError, Code, Error, Kind as ErrorKind};
 use crate::limits::INLINE_LEN;
 use crate::ring::{Completed, Entry};
 use crate::shm::{
-    BAD_REQUEST, Begun, Body, Deadline, OwnRecord, Owner, Pinned, Place, Record, ResultKey, Results,
+    BAD_REQUEST, Begun, Body, DEADLINE, Deadline, OwnRecord, Owner, Pinned, Place, Record, ResultKey, Results,
 };
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
@@ -101,6 +101,10 @@ impl Worker {
         let ctx = Ctx::new(self.clone(), deadline);
         let args = Args::new(request.args, request.kwargs);
         match panics::catch(|| app.call(request.action, args, &ctx)) {
+            // Of another call's: this one's has not passed.
+            Ok(Err(error)) if error.code() == Code::Deadline && ctx.check_deadline().is_ok() => {
+                Err(Error::app("Deadline", error))
+            }
             Ok(answer) => answer,
             Err(panic) => Err(Error::new(ErrorKind::App(panic))),
         }
@@ -253,6 +257,11 @@ fn describe(error: &Error) -> (AppError, u64) {
             let said =
                 AppError { class: "BadRequest".into(), message: why.to_string(), traceback: String::new() };
             (said, BAD_REQUEST)
+        }
+        ErrorKind::Deadline { .. } => {
+            let said =
+                AppError { class: "Deadline".into(), message: error.to_string(), traceback: String::new() };
+            (said, DEADLINE)
         }
         ErrorKind::Value(_) | ErrorKind::Frame(_) => {
             let said =
