@@ -34,7 +34,7 @@
  *   `stk_error **error` stores an error object there when it fails, and only then: begin with NULL, free what you got.
  *   You may pass NULL. Outputs are written on success only; there are no parameters that are both in and out.
  * Ownership. What a stk_X_new or an output of type stk_X ** gave you is yours until you give it to stk_X_free, or to a
- *   function that says it consumes it. Freeing NULL does nothing. Any order of freeing is right: what still needs
+ *   function that says it consumes it. Freeing NULL does nothing, freeing twice is undefined. Any order of freeing is right: what still needs
  *   something keeps it. stk_str, stk_bytes and stk_value that you read are views: they last as long as what they were
  *   read from, and are never freed.
  * Threads. No function keeps anything for a thread: any thread may use any object. A `const T *` parameter may be used by
@@ -43,16 +43,19 @@
  *   NULL with a length of 0 is an empty text or array. What cannot be checked is your promise: a pointer that is not NULL
  *   points to what its type says, not freed.
  * Structs that you fill begin with `struct_size`: set all to zero, then that to sizeof.
- * Callbacks run on the threads that their types name, with your `user` first. None is called with a lock of yours held
- *   that you did not hold yourself. They must return.
- * Forks. Handles are of the process that made them. In a copy by fork they answer STK_FORKED and do no harm; free them or
- *   not. A small result can be read there; what lies in shared memory cannot, and a view of it must not be. All descriptors of this library are closed on exec.
+ * Callbacks run on the threads that their types name, with your `user` first. They must return.
+ * Signals. Nothing here may be called from a signal handler. No signal handler is installed in your process, no signal is
+ *   blocked, SIGPIPE is never raised; EINTR is dealt with. Functions may change errno.
+ * Forks. Handles are of the process that made them. In a copy by fork, functions that would reach the pool answer
+ *   STK_FORKED and do no harm; free the handles or not. A small result can be read there; what lies in shared memory
+ *   cannot, and a view of it must not be. All descriptors of this library are closed on exec.
  * Trust. The processes of a pool are programs of one user that use this library. Payload bytes are read in place on the
  *   premise that nobody writes a block after lending it; everything else is copied before it is looked at.
  * Limits. 1 GiB a message; 64 calls in flight a client; 2 GiB of shared memory a client and a worker; 1,024 clients, 64
  *   workers, 256 apps a pool; names of 255 bytes; lists and dicts of 1,048,576 entries, nested 510 deep.
  *
- * In C++ this header is the same; callbacks must not let exceptions out. */
+ * In C++ this header is the same; callbacks must not let exceptions out. C++17 has no designated initializers:
+ *   stk_app app{}; app.struct_size = sizeof app; app.name = "calc"; app.call = call; */
 
 #ifndef STOKEHOLD_H
 #define STOKEHOLD_H
@@ -66,12 +69,22 @@
 /* The version that this header belongs to, as text. */
 #define STK_VERSION "0.1.0"
 
-/* A stk_str of a string literal. */
+/* On functions whose failure leaves nothing to go on with. */
+#if defined(__GNUC__) || defined(__clang__)
+#define STK_MUST_USE __attribute__((warn_unused_result))
+#else
+#define STK_MUST_USE
+#endif
+
+/* A stk_str of a string literal; of a variable: stk_str_from. */
 #ifdef __cplusplus
 #define STK_STR(literal) (stk_str{"" literal, sizeof(literal) - 1})
 #else
 #define STK_STR(literal) ((stk_str){"" literal, sizeof(literal) - 1})
 #endif
+
+/* The same where only a constant may stand: static const stk_str add = STK_STR_INIT("add"); */
+#define STK_STR_INIT(literal) {"" literal, sizeof(literal) - 1}
 
 /**
  * The version that this header belongs to. While the major version is 0, a program wants the same minor version.
@@ -268,7 +281,8 @@
 typedef struct stk_args stk_args;
 
 /**
- * One call, for the function that runs it. It belongs to that function and its thread.
+ * One call, for the function that runs it. Valid until that returns; functions on it belong to the thread that it was
+ * given to.
  */
 typedef struct stk_call stk_call;
 
@@ -283,8 +297,8 @@ typedef struct stk_client stk_client;
 /**
  * The configuration of one pool. Given to stk_pool_start, which consumes it; else yours to free.
  *
- * The functions that set something return STK_INVALID for what makes no sense by itself; what does not fit together,
- * stk_pool_start says.
+ * The functions that set something return STK_INVALID for text, numbers and descriptors that mean nothing; whether the
+ * settings can be, stk_pool_start says.
  */
 typedef struct stk_config stk_config;
 
@@ -343,7 +357,7 @@ typedef struct {
  * Makes the app's instance, in each worker process, once, on its first thread, before it takes calls. It may take
  * long and start threads. `user` is the table's; what is stored through `instance` is what `call` and `close` get in
  * its place. Anything but STK_OK fails the boot of this worker; an error stored through `error` (see stk_error_new),
- * which the library then frees, says why.
+ * which the library then frees, says why. It must return; see stk_app_call_fn.
  */
 typedef stk_status (*stk_app_init_fn)(uintptr_t user, uintptr_t *instance, stk_error **error);
 
@@ -352,17 +366,24 @@ typedef stk_status (*stk_app_init_fn)(uintptr_t user, uintptr_t *instance, stk_e
  * threads a worker. It may block.
  *
  * STK_OK sends what was put into `reply` (nothing is none). Anything else is an error of the call, and the worker
- * lives on: STK_BAD_REQUEST and STK_VALUE tell the caller STK_BAD_REQUEST, others STK_APP; stk_reply_fail says why,
- * otherwise what the last function on `call` found wrong is said. `call`, `reply` and what was read from them are
- * valid, on this thread, until it returns.
+ * lives on: STK_BAD_REQUEST, STK_VALUE and STK_END tell the caller STK_BAD_REQUEST, STK_DEADLINE of
+ * stk_call_check_deadline that, others STK_APP; stk_reply_fail says why,
+ * otherwise what the last function on `call` found wrong is said, if its status is what is returned. `call`, `reply` and what
+ * was read from them are valid until it returns. Functions on them belong to this thread; bytes and text that were read may
+ * be looked at by others.
  *
  * It must return: an exception or pthread_exit that leaves it ends the worker, and the caller is told so
- * (STK_WORKER_DIED, signal 6).
+ * (STK_WORKER_DIED, signal 6); longjmp out of it is undefined. App threads have the stack that the soft limit of the
+ * process says (ulimit -s), 2 to 64 MiB. A worker has the host's environment, directory, standard output and error and
+ * signal mask, and /dev/null for standard input. Processes that it starts belong to it and are killed with it; one that it
+ * forks must exec or _exit. A worker ignores SIGPIPE, and so do the programs that it starts, unless they
+ * change it. It leaves without exit handlers; what was printed is flushed when it leaves in an orderly way, and lost when
+ * it dies.
  */
 typedef stk_status (*stk_app_call_fn)(uintptr_t user, const stk_call *call, stk_reply *reply);
 
 /**
- * Called once before a worker leaves in an orderly way. Not after a kill.
+ * Called once before a worker leaves in an orderly way. Not after a kill. It must return; see stk_app_call_fn.
  */
 typedef void (*stk_app_close_fn)(uintptr_t user);
 
@@ -398,12 +419,14 @@ typedef struct {
 
 /**
  * Takes one message: `level` is an STK_LOG_ number from STK_LOG_ERROR on, `target` the part of the library that
- * speaks, `message` one line without a line feed at its end. Both last until the function returns.
+ * speaks (a Rust module), `message` text without a line feed at its end, of several lines where it has a backtrace. Both
+ * last until the function returns.
  *
  * It is called on whatever thread the message comes from, by several at a time, and in three kinds of processes: in
  * the host, in the arbiter and in the workers (whose program is the same, and has called stk_init as well). The library
- * may hold locks meanwhile: of its functions only those that read and free are allowed in here, the others return
- * STK_REENTRANT. It must return: no longjmp, no exception, no pthread_exit.
+ * may hold locks meanwhile. Allowed in here: stk_error_…, stk_status_…, stk_version…, stk_str_…, stk_value_…,
+ * stk_iter_next, stk_result_…, stk_args_…, stk_config_… and stk_lease_release; not stk_pool_free and stk_client_free; the
+ * others return STK_REENTRANT. It must return: no longjmp, no exception, no pthread_exit.
  */
 typedef void (*stk_log_fn)(uintptr_t user, uint32_t level, stk_str target, stk_str message);
 
@@ -466,9 +489,13 @@ typedef struct {
  * Shared memory in which a payload is built, to be lent instead of copied. A value: copy it as you like. It is held
  * until it is released (once; a second time is STK_STALE_LEASE) or given away.
  *
- * `data` has `size` bytes, which may be written until the lease was first sent; from then on workers read them, and
- * writing is forbidden until all calls that carried it have ended and their results are freed. A lease of size 0 has
- * no bytes.
+ * `data` has `size` bytes, which may be written until the lease was first sent; from then on workers read them where they
+ * lie, and it may be written again only when stk_lease_writable says so: after a result was freed, soon; after a deadline
+ * or damage a worker may go on reading it for seconds. (To fill another one is always right.) A lease of size 0 has no
+ * bytes.
+ *
+ * It belongs to its client, and to that client's shared memory: when that was found damaged and has been replaced
+ * (STK_PROTOCOL), its leases are refused as arguments (STK_BAD_REQUEST) and are to be made anew.
  */
 typedef struct {
     /**
@@ -639,6 +666,11 @@ typedef struct {
  */
 #define STK_PANIC 404
 
+/**
+ * A call still carries the lease: its bytes must not be written.
+ */
+#define STK_LENT 405
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -751,9 +783,14 @@ int32_t stk_error_print(const stk_error *error);
  * The tables are copied; their names must be UTF-8 of 1 to 255 bytes, each once, at most 256. `apps` may be NULL with
  * `n` 0, for a host whose apps are in a helper program. `options` may be NULL. Once a process.
  *
- * STK_INVALID for tables that make no sense, STK_CONFIG when it is called twice.
+ * STK_INVALID for tables and options that make no sense; STK_CONFIG when it is called twice, or the process has a logger of Rust's already. In the copy that becomes the supervising process it does
+ * not return to say so: stk_pool_start has its message.
  */
-stk_status stk_init(const stk_app *apps, size_t n, const stk_init_options *options, stk_error **error);
+STK_MUST_USE
+stk_status stk_init(const stk_app *apps,
+                    size_t n,
+                    const stk_init_options *options,
+                    stk_error **error);
 
 /**
  * The name by which the app was called. It lasts as long as the call, and is empty for NULL.
@@ -826,7 +863,8 @@ stk_status stk_call_bytes(const stk_call *call, size_t i, stk_bytes *out);
  * Memory of `size` bytes in which a result is built, which the caller will read in place: fill it, then give it to
  * stk_reply_lease. Not cleared; aligned to 64 bytes. What is not given away is released when the call ends.
  *
- * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the worker's 2 GiB; STK_OS when the memory file system is full.
+ * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the worker's 2 GiB (of regions, which are larger than the leases in
+ * them); STK_OS when the memory file system is full.
  */
 stk_status stk_call_lease(const stk_call *call, size_t size, stk_lease *lease);
 
@@ -901,7 +939,8 @@ stk_status stk_reply_end(stk_reply *reply);
 
 /**
  * Fails the call with a class of the app's choice ("OutOfCoal") and a message; what was put in before is forgotten.
- * Returns STK_APP, which the app returns in its turn (STK_INVALID if a text is not UTF-8).
+ * Returns STK_APP, which the app returns in its turn (STK_INVALID if a text is not UTF-8); an app that returns
+ * STK_BAD_REQUEST instead tells the caller that, with class and message for its text.
  */
 stk_status stk_reply_fail(stk_reply *reply, stk_str class_name, stk_str message);
 
@@ -922,7 +961,7 @@ void stk_config_free(stk_config *config);
 stk_status stk_config_add_app(stk_config *config, stk_str name);
 
 /**
- * How many worker processes; 1 by default, at most 64.
+ * How many worker processes; 1 by default, at most 64. Calls wait while all are busy, and their deadlines run.
  */
 stk_status stk_config_set_workers(stk_config *config, size_t workers);
 
@@ -976,7 +1015,7 @@ stk_status stk_config_set_backoff_ms(stk_config *config, uint64_t first, uint64_
 
 /**
  * With a helper program as the arbiter instead of this one, for hosts that cannot call stk_init first (plug-ins, other
- * languages): the path of a program whose `main` begins with stk_init (or with `stokehold::init`, in Rust) and registers
+ * languages): the path (any bytes; PATH is not searched) of a program whose `main` begins with stk_init (or with `stokehold::init`, in Rust) and registers
  * the apps. Name those that the pool has with stk_config_add_app. The host needs no stk_init then.
  */
 stk_status stk_config_set_helper(stk_config *config,
@@ -985,7 +1024,7 @@ stk_status stk_config_set_helper(stk_config *config,
 /**
  * By a plain fork of this process, which must have one thread. For tools, tests and small programs: the arbiter and its
  * workers drag this process's memory along. Of its descriptors they have the standard ones and those named with
- * stk_config_keep_fd.
+ * stk_config_keep_fd. stk_pool_start flushes stdio's buffers before it.
  */
 stk_status stk_config_set_fork(stk_config *config);
 
@@ -997,23 +1036,26 @@ stk_status stk_config_keep_fd(stk_config *config, int32_t fd);
 
 /**
  * Starts a pool and waits until all its workers are ready. `config` is consumed, whatever is returned; NULL is all
- * defaults. From any thread (one that asks for a fork: from the process's only thread). All processes of a pool are
- * programs of one user that use this library and trust each other as the header's top says.
+ * defaults. From any thread (one that asks for a fork: from the process's only thread), but not while another thread
+ * changes the environment (setenv), which it reads. All processes of a pool are programs of one user that use this
+ * library and trust each other as the header's top says. A standard descriptor (0 to 2) that is closed is opened on
+ * /dev/null, here and in stk_client_connect.
  *
  * STK_CONFIG for settings that cannot be; STK_START when the program cannot be run, does not know an app, or a worker
  * cannot boot (the message says what it said); STK_THREADS when a fork is asked for in a process with several threads.
  */
-stk_status stk_pool_start(stk_config *config, stk_pool **pool, stk_error **error);
+STK_MUST_USE stk_status stk_pool_start(stk_config *config, stk_pool **pool, stk_error **error);
 
 /**
  * Stops the pool: it takes nothing more, refuses what is queued (STK_SHUTTING_DOWN), lets workers finish what they run
- * within the grace that was configured, then kills them. Blocks until all processes are gone. The handle is still to be
- * freed; stopping again does nothing.
+ * within the grace that was configured, then kills them. Blocks until all processes are gone; a second
+ * stk_pool_stop waits as well. The handle is still to be freed.
  */
 stk_status stk_pool_stop(const stk_pool *pool, stk_error **error);
 
 /**
- * The same without grace: what runs ends with its worker.
+ * The same without grace: what runs ends with its worker. Also while another thread is in stk_pool_stop, whose grace it
+ * ends.
  */
 stk_status stk_pool_kill(const stk_pool *pool, stk_error **error);
 
@@ -1030,21 +1072,34 @@ uint32_t stk_pool_arbiter_pid(const stk_pool *pool);
 /**
  * A new client of this pool. One serves all threads of a process; more are needed only past 64 calls at a time.
  *
- * STK_ARBITER_DIED; STK_SHUTTING_DOWN when it was stopped; STK_OVERLOADED when the pool has 1,024 clients.
+ * Asks the arbiter, for at most 30 seconds. STK_ARBITER_DIED; STK_SHUTTING_DOWN when it was stopped; STK_OVERLOADED when
+ * the pool has 1,024 clients.
  */
-stk_status stk_client_new(const stk_pool *pool, stk_client **client, stk_error **error);
+STK_MUST_USE
+stk_status stk_client_new(const stk_pool *pool,
+                          stk_client **client,
+                          stk_error **error);
 
 /**
  * The socket of a new client, to be handed to another process of this user (inherited, or sent over a Unix socket),
- * which joins the pool with stk_client_connect. Yours to close. It is closed on exec.
+ * which joins the pool with stk_client_connect. Yours to close. It is closed on exec: clear FD_CLOEXEC in the child, after
+ * fork.
  */
-stk_status stk_pool_client_fd(const stk_pool *pool, int32_t *fd, stk_error **error);
+stk_status stk_pool_client_fd(const stk_pool *pool,
+                              int32_t *fd,
+                              stk_error **error);
 
 /**
- * Joins the pool of another process over a socket that its stk_pool_client_fd made. The descriptor is duplicated: yours
- * to close, whatever is returned. `wait` is an STK_WAIT_ number: how this client's threads wait.
+ * Joins the pool of another process over a socket that its stk_pool_client_fd made, each for one client. Needs no
+ * stk_init. The descriptor is duplicated: yours
+ * to close, whatever is returned. `wait` is an STK_WAIT_ number: how this client's threads wait. Asks the arbiter, for at
+ * most 30 seconds.
  */
-stk_status stk_client_connect(int32_t fd, uint32_t wait, stk_client **client, stk_error **error);
+STK_MUST_USE
+stk_status stk_client_connect(int32_t fd,
+                              uint32_t wait,
+                              stk_client **client,
+                              stk_error **error);
 
 /**
  * Closes the connection, when the last result and the last call of it are gone, too. NULL is nothing.
@@ -1058,7 +1113,8 @@ void stk_client_free(stk_client *client);
 stk_status stk_client_worker_pids(const stk_client *client, uint32_t *pids, size_t capacity, size_t *n);
 
 /**
- * Arguments for one call of this client, none so far. NULL if `client` is NULL. May be called from anywhere.
+ * Arguments for one call of this client, none so far. Never NULL; with NULL for `client` they are refused by
+ * stk_execute. (They are put together in memory of the process's own at present; leases must be this client's.)
  */
 stk_args *stk_args_new(const stk_client *client);
 
@@ -1130,8 +1186,9 @@ stk_status stk_args_key(stk_args *args, stk_str key);
  * whatever is returned; NULL is no arguments. `options` may be NULL. The result is stored through `result` on STK_OK;
  * with NULL it is let go of.
  *
- * Any status from STK_APP to STK_SHUTTING_DOWN is the call's one outcome; STK_FORKED and those from 400 on mean that
- * it was not sent.
+ * Any status from STK_APP to STK_SHUTTING_DOWN is the call's one outcome. STK_FORKED, STK_INVALID, STK_STALE_LEASE and
+ * STK_REENTRANT mean that it was not sent. Others (STK_OS: no memory, no descriptors) may come before or after the app
+ * ran: stk_error_started says -1 then. A call in flight cannot be cancelled from C yet; give it a deadline.
  */
 stk_status stk_execute(const stk_client *client,
                        stk_str app,
@@ -1232,12 +1289,22 @@ stk_status stk_value_iter(const stk_value *value, stk_iter *iter);
 stk_status stk_iter_next(stk_iter *iter, stk_str *key, stk_value *value);
 
 /**
- * Memory of `size` bytes of this client, for arguments: fill it, then stk_args_push_lease. Not cleared. May block for a
- * moment while more shared memory is registered.
+ * Memory of `size` bytes of this client, for arguments: fill it, then stk_args_push_lease. Not cleared. Where more shared
+ * memory must be registered it asks the arbiter, usually for less than a millisecond, for at most 30 seconds.
  *
  * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the client's 2 GiB; STK_OS when the memory file system is full.
  */
-stk_status stk_lease_new(const stk_client *client, size_t size, stk_lease *lease, stk_error **error);
+STK_MUST_USE
+stk_status stk_lease_new(const stk_client *client,
+                         size_t size,
+                         stk_lease *lease,
+                         stk_error **error);
+
+/**
+ * Whether the bytes of a lease for arguments may be written (again): STK_OK, or STK_LENT while arguments hold it or a call
+ * carries it that may still be with a worker. STK_STALE_LEASE if it is not held; STK_OK for a lease for a result.
+ */
+stk_status stk_lease_writable(stk_lease lease);
 
 /**
  * Gives it back: at once, or when the last call that carries it has ended. In any order with everything else.

@@ -339,7 +339,10 @@ impl fmt::Display for Kind {
                 write!(f, "cancelled by the caller {}", begun(started))
             }
             Kind::Overloaded { bound, limit } => match bound {
-                Bound::Calls => write!(f, "overloaded: all {limit} calls of this client are in flight"),
+                Bound::Calls => write!(
+                    f,
+                    "overloaded: all {limit} calls of this client are in flight, or their results are held"
+                ),
                 Bound::Bytes => {
                     write!(f, "overloaded: the request does not fit into the {limit} bytes allowed")
                 }

@@ -7,18 +7,19 @@ use crate::init::read_sized;
 use crate::lease::{self, stk_lease};
 use crate::reply::{Reply, stk_reply};
 use crate::status::*;
+use crate::stdio;
 use crate::text::{c_uintptr, stk_bytes, stk_str};
 use crate::value::{self, stk_value};
-use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use stokehold::{AnyApp, Args, Code, Ctx, Error, ValueRef};
 
 /// Makes the app's instance, in each worker process, once, on its first thread, before it takes calls. It may take
 /// long and start threads. `user` is the table's; what is stored through `instance` is what `call` and `close` get in
 /// its place. Anything but STK_OK fails the boot of this worker; an error stored through `error` (see stk_error_new),
-/// which the library then frees, says why.
+/// which the library then frees, says why. It must return; see stk_app_call_fn.
 pub type stk_app_init_fn = Option<
     unsafe extern "C-unwind" fn(
         user: c_uintptr,
@@ -31,17 +32,24 @@ pub type stk_app_init_fn = Option<
 /// threads a worker. It may block.
 ///
 /// STK_OK sends what was put into `reply` (nothing is none). Anything else is an error of the call, and the worker
-/// lives on: STK_BAD_REQUEST and STK_VALUE tell the caller STK_BAD_REQUEST, others STK_APP; stk_reply_fail says why,
-/// otherwise what the last function on `call` found wrong is said. `call`, `reply` and what was read from them are
-/// valid, on this thread, until it returns.
+/// lives on: STK_BAD_REQUEST, STK_VALUE and STK_END tell the caller STK_BAD_REQUEST, STK_DEADLINE of
+/// stk_call_check_deadline that, others STK_APP; stk_reply_fail says why,
+/// otherwise what the last function on `call` found wrong is said, if its status is what is returned. `call`, `reply` and what
+/// was read from them are valid until it returns. Functions on them belong to this thread; bytes and text that were read may
+/// be looked at by others.
 ///
 /// It must return: an exception or pthread_exit that leaves it ends the worker, and the caller is told so
-/// (STK_WORKER_DIED, signal 6).
+/// (STK_WORKER_DIED, signal 6); longjmp out of it is undefined. App threads have the stack that the soft limit of the
+/// process says (ulimit -s), 2 to 64 MiB. A worker has the host's environment, directory, standard output and error and
+/// signal mask, and /dev/null for standard input. Processes that it starts belong to it and are killed with it; one that it
+/// forks must exec or _exit. A worker ignores SIGPIPE, and so do the programs that it starts, unless they
+/// change it. It leaves without exit handlers; what was printed is flushed when it leaves in an orderly way, and lost when
+/// it dies.
 pub type stk_app_call_fn = Option<
     unsafe extern "C-unwind" fn(user: c_uintptr, call: *const stk_call, reply: *mut stk_reply) -> stk_status,
 >;
 
-/// Called once before a worker leaves in an orderly way. Not after a kill.
+/// Called once before a worker leaves in an orderly way. Not after a kill. It must return; see stk_app_call_fn.
 pub type stk_app_close_fn = Option<unsafe extern "C-unwind" fn(user: c_uintptr)>;
 
 /// User code that workers run. Zero it, then set `struct_size` and what you want.
@@ -62,7 +70,8 @@ pub struct stk_app {
     pub close: stk_app_close_fn,
 }
 
-/// One call, for the function that runs it. It belongs to that function and its thread.
+/// One call, for the function that runs it. Valid until that returns; functions on it belong to the thread that it was
+/// given to.
 pub struct stk_call(());
 
 /// A table that was read.
@@ -146,18 +155,31 @@ impl AnyApp for CApp {
         if status == STK_OK {
             return reply.finish();
         }
-        if let Some(said) = reply.failed.take() {
-            return Err(said);
+        let callers_fault = matches!(status, STK_BAD_REQUEST | STK_VALUE | STK_END);
+        if let Some((class, message)) = reply.failed.take() {
+            return Err(match callers_fault {
+                true => Error::bad_request(format!("{class}: {message}")),
+                false => Error::app(class, message),
+            });
         }
-        let found = match (status, call.found.take()) {
-            (STK_DEADLINE, Some(Fault::There(error))) if error.code() == Code::Deadline => return Err(error),
-            (_, found) => found.map(|fault| fault.text()),
+        // What was found wrong, if that is what the app returned: it may have looked for something that need not be there.
+        let found = call.found.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|fault| {
+            fault.status() == status || (status == STK_BAD_REQUEST && fault.status() == STK_VALUE)
+        });
+        let why = match found {
+            Some(Fault::There(error)) if matches!(error.code(), Code::Deadline | Code::BadRequest) => {
+                return Err(error);
+            }
+            Some(fault) => fault.text(),
+            None => match reply.first_fault.take() {
+                Some(why) if status >= STK_INVALID => format!("the reply: {why}"),
+                _ => returned(action, status),
+            },
         };
-        let why = found.unwrap_or_else(|| returned(action, status));
-        match status {
-            STK_BAD_REQUEST | STK_VALUE => Err(Error::bad_request(why)),
-            status => Err(Error::app(class_of(status), why)),
-        }
+        Err(match callers_fault {
+            true => Error::bad_request(why),
+            false => Error::app(class_of(status), why),
+        })
     }
 
     fn close(&self) {
@@ -165,6 +187,7 @@ impl AnyApp for CApp {
             // SAFETY: a function of this type, by the promise of stk_init's caller.
             unsafe { close(self.user) }
         }
+        stdio::flush();
     }
 }
 
@@ -190,9 +213,9 @@ pub(crate) struct Call<'a> {
     /// Which call of this process it is: the leases that were made for it bear the number.
     number: u32,
     /// What was found wrong last, for an app that returns its status and says no more.
-    found: RefCell<Option<Fault>>,
+    found: Mutex<Option<Fault>>,
     /// The ids of the leases that were made for it.
-    made: RefCell<Vec<u64>>,
+    made: Mutex<Vec<u64>>,
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(1);
@@ -200,7 +223,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(1);
 impl<'a> Call<'a> {
     fn new(app: &'a str, action: &'a str, args: Args<'a>, ctx: &'a Ctx) -> Call<'a> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Call { app, action, args, ctx, number, found: RefCell::new(None), made: RefCell::new(Vec::new()) }
+        Call { app, action, args, ctx, number, found: Mutex::new(None), made: Mutex::new(Vec::new()) }
     }
 
     /// Runs a function on a call; remembers what went wrong.
@@ -211,7 +234,7 @@ impl<'a> Call<'a> {
             let call = call?;
             body(call).map_err(|fault| {
                 let status = fault.status();
-                *call.found.borrow_mut() = Some(fault);
+                *call.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
                 Fault::Here(status, "".into())
             })
         })
@@ -230,7 +253,7 @@ impl<'a> Call<'a> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        lease::end_of_call(self.made.get_mut());
+        lease::end_of_call(self.made.get_mut().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -324,12 +347,12 @@ pub unsafe extern "C" fn stk_call_named(
 
 #[cold]
 fn missing(i: usize, given: usize) -> Fault {
-    Fault::Here(STK_VALUE, format!("argument {} is missing, {given} given", i.saturating_add(1)).into())
+    Fault::Here(STK_VALUE, format!("the argument at index {i} is missing, {given} given").into())
 }
 
 #[cold]
 fn wrong(i: usize, fault: &Fault) -> Fault {
-    Fault::Here(fault.status(), format!("argument {}: {}", i.saturating_add(1), fault.text()).into())
+    Fault::Here(fault.status(), format!("the argument at index {i}: {}", fault.text()).into())
 }
 
 /// Takes argument `i` as one type.
@@ -387,7 +410,8 @@ pub unsafe extern "C" fn stk_call_bytes(call: *const stk_call, i: usize, out: *m
 /// Memory of `size` bytes in which a result is built, which the caller will read in place: fill it, then give it to
 /// stk_reply_lease. Not cleared; aligned to 64 bytes. What is not given away is released when the call ends.
 ///
-/// STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the worker's 2 GiB; STK_OS when the memory file system is full.
+/// STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the worker's 2 GiB (of regions, which are larger than the leases in
+/// them); STK_OS when the memory file system is full.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_call_lease(
     call: *const stk_call,
@@ -398,8 +422,8 @@ pub unsafe extern "C" fn stk_call_lease(
     unsafe {
         Call::with(call, |call| {
             let out = Out::new(lease, "lease")?;
-            let kept = lease::keep_result(call.ctx.lease(size)?, call.number);
-            call.made.borrow_mut().push(kept.id);
+            let kept = lease::keep_result(call.ctx.lease(size)?, call.number)?;
+            call.made.lock().unwrap_or_else(PoisonError::into_inner).push(kept.id);
             out.write(kept);
             Ok(())
         })

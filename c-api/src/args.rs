@@ -115,14 +115,16 @@ impl EncodeKwargs for Named<'_> {
     }
 }
 
-/// Arguments for one call of this client, none so far. NULL if `client` is NULL. May be called from anywhere.
+/// Arguments for one call of this client, none so far. Never NULL; with NULL for `client` they are refused by
+/// stk_execute. (They are put together in memory of the process's own at present; leases must be this client's.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_args_new(client: *const stk_client) -> *mut stk_args {
+    let mut args = Box::<stk_args>::default();
     // SAFETY: the caller's promise.
-    match unsafe { shared(client, "client") } {
-        Ok(_) => Box::into_raw(Box::default()),
-        Err(_) => ptr::null_mut(),
+    if let Err(fault) = unsafe { shared(client, "client") } {
+        args.first_fault = Some(Box::new((fault.status(), fault.text())));
     }
+    Box::into_raw(args)
 }
 
 /// Frees arguments that were not sent. NULL is nothing.

@@ -32,9 +32,12 @@ impl stk_client {
     }
 }
 
-/// Joins the pool of another process over a socket that its stk_pool_client_fd made. The descriptor is duplicated: yours
-/// to close, whatever is returned. `wait` is an STK_WAIT_ number: how this client's threads wait.
+/// Joins the pool of another process over a socket that its stk_pool_client_fd made, each for one client. Needs no
+/// stk_init. The descriptor is duplicated: yours
+/// to close, whatever is returned. `wait` is an STK_WAIT_ number: how this client's threads wait. Asks the arbiter, for at
+/// most 30 seconds.
 #[unsafe(no_mangle)]
+#[must_use]
 pub unsafe extern "C" fn stk_client_connect(
     fd: i32,
     wait: u32,

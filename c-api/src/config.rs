@@ -4,19 +4,23 @@ use crate::fault::{Checked, Fault};
 use crate::guard::{Handle, Poison, free, guard_exclusive};
 use crate::init;
 use crate::status::*;
-use crate::text::stk_str;
+use crate::stdio;
+use crate::text::{slice, stk_str};
+use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use stokehold::{Builder, Mode, Pool};
 
 /// The configuration of one pool. Given to stk_pool_start, which consumes it; else yours to free.
 ///
-/// The functions that set something return STK_INVALID for what makes no sense by itself; what does not fit together,
-/// stk_pool_start says.
+/// The functions that set something return STK_INVALID for text, numbers and descriptors that mean nothing; whether the
+/// settings can be, stk_pool_start says.
 pub struct stk_config {
     builder: Builder,
     names_apps: bool,
     helper: bool,
+    fork: bool,
     poison: Poison,
 }
 
@@ -29,7 +33,13 @@ pub const STK_WAIT_SPIN: u32 = 2;
 
 impl Default for stk_config {
     fn default() -> stk_config {
-        stk_config { builder: Pool::builder(), names_apps: false, helper: false, poison: Poison::default() }
+        stk_config {
+            builder: Pool::builder(),
+            names_apps: false,
+            helper: false,
+            fork: false,
+            poison: Poison::default(),
+        }
     }
 }
 
@@ -43,11 +53,26 @@ impl Handle for stk_config {
 
 impl stk_config {
     /// The pool as configured; one that names no app has all those of this program.
-    pub(crate) fn into_builder(self) -> Builder {
-        if self.names_apps || self.helper {
-            return self.builder;
+    pub(crate) fn start(self) -> stokehold::Result<Pool> {
+        let names = init::names();
+        let why = match (self.names_apps, self.helper) {
+            (false, true) => Some("name the helper's apps with stk_config_add_app"),
+            (false, false) if names.is_empty() => {
+                Some("no apps: stk_init, the first statement of main, was not called or registered none")
+            }
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(stokehold::Kind::Config(why.into()).into());
         }
-        init::names().iter().fold(self.builder, |builder, name| builder.app_named(name))
+        let builder = match self.names_apps {
+            true => self.builder,
+            false => names.iter().fold(self.builder, |builder, name| builder.app_named(name)),
+        };
+        if self.fork {
+            stdio::flush(); // else the workers would print once more what was not written yet
+        }
+        builder.start()
     }
 
     fn change(&mut self, change: impl FnOnce(Builder) -> Builder) {
@@ -107,7 +132,7 @@ pub unsafe extern "C" fn stk_config_add_app(config: *mut stk_config, name: stk_s
     }
 }
 
-/// How many worker processes; 1 by default, at most 64.
+/// How many worker processes; 1 by default, at most 64. Calls wait while all are busy, and their deadlines run.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_config_set_workers(config: *mut stk_config, workers: usize) -> stk_status {
     // SAFETY: the caller's promise.
@@ -195,19 +220,19 @@ pub unsafe extern "C" fn stk_config_set_backoff_ms(
 }
 
 /// With a helper program as the arbiter instead of this one, for hosts that cannot call stk_init first (plug-ins, other
-/// languages): the path of a program whose `main` begins with stk_init (or with `stokehold::init`, in Rust) and registers
+/// languages): the path (any bytes; PATH is not searched) of a program whose `main` begins with stk_init (or with `stokehold::init`, in Rust) and registers
 /// the apps. Name those that the pool has with stk_config_add_app. The host needs no stk_init then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_config_set_helper(config: *mut stk_config, program: stk_str) -> stk_status {
     // SAFETY: the caller's promise.
     unsafe {
         set(config, |config| {
-            let program = program.read("program")?;
-            if program.is_empty() || program.contains('\0') {
+            let program = slice(program.data.cast(), program.len, "program")?;
+            if program.is_empty() || program.contains(&0) {
                 return Err(Fault::invalid("`program` is empty or has a zero byte in it"));
             }
-            config.change(|builder| builder.arbiter(program));
-            config.helper = true;
+            config.change(|builder| builder.arbiter(OsStr::from_bytes(program)));
+            (config.helper, config.fork) = (true, false);
             Ok(())
         })
     }
@@ -215,14 +240,14 @@ pub unsafe extern "C" fn stk_config_set_helper(config: *mut stk_config, program:
 
 /// By a plain fork of this process, which must have one thread. For tools, tests and small programs: the arbiter and its
 /// workers drag this process's memory along. Of its descriptors they have the standard ones and those named with
-/// stk_config_keep_fd.
+/// stk_config_keep_fd. stk_pool_start flushes stdio's buffers before it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_config_set_fork(config: *mut stk_config) -> stk_status {
     // SAFETY: the caller's promise.
     unsafe {
         set(config, |config| {
             config.change(Builder::by_fork);
-            config.helper = false;
+            (config.helper, config.fork) = (false, true);
             Ok(())
         })
     }

@@ -29,8 +29,9 @@ pub struct stk_options {
 /// whatever is returned; NULL is no arguments. `options` may be NULL. The result is stored through `result` on STK_OK;
 /// with NULL it is let go of.
 ///
-/// Any status from STK_APP to STK_SHUTTING_DOWN is the call's one outcome; STK_FORKED and those from 400 on mean that
-/// it was not sent.
+/// Any status from STK_APP to STK_SHUTTING_DOWN is the call's one outcome. STK_FORKED, STK_INVALID, STK_STALE_LEASE and
+/// STK_REENTRANT mean that it was not sent. Others (STK_OS: no memory, no descriptors) may come before or after the app
+/// ran: stk_error_started says -1 then. A call in flight cannot be cancelled from C yet; give it a deadline.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_execute(
     client: *const stk_client,

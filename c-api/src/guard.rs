@@ -17,32 +17,36 @@ pub(crate) fn guard(error: *mut *mut stk_error, body: impl FnOnce() -> Checked<(
 /// Runs the body of a function that uses a handle. After a panic in it the handle refuses everything.
 #[inline]
 pub(crate) unsafe fn guard_handle<H: Handle>(
-    handle: *const H,
+    pointer: *const H,
     error: *mut *mut stk_error,
     body: impl FnOnce(&H) -> Checked<()>,
 ) -> stk_status {
-    // SAFETY: the caller's promise for its handle.
-    let outcome = unsafe { shared(handle, H::NAME) }.and_then(|handle| {
+    // What `body` brought along is dropped inside, too.
+    let outcome = caught(|| {
+        // SAFETY: the caller's promise for its handle.
+        let handle = unsafe { shared(pointer, H::NAME) }?;
         handle.poison().check(H::NAME)?;
-        caught(|| body(handle)).unwrap_or_else(|fault| handle.poison().after(fault))
+        body(handle)
     });
-    finish(error, outcome)
+    // SAFETY: the caller's promise for its handle.
+    finish(error, outcome.unwrap_or_else(|panic| Err(unsafe { poisoned(pointer, panic) })))
 }
 
 /// The same for a handle that the function has to itself.
 #[inline]
 pub(crate) unsafe fn guard_exclusive<H: Handle>(
-    handle: *mut H,
+    pointer: *mut H,
     error: *mut *mut stk_error,
     body: impl FnOnce(&mut H) -> Checked<()>,
 ) -> stk_status {
-    // SAFETY: the caller's promise for its handle, which nobody else uses now.
-    let outcome = unsafe { exclusive(handle, H::NAME) }.and_then(|handle| {
+    let outcome = caught(|| {
+        // SAFETY: the caller's promise for its handle, which nobody else uses now.
+        let handle = unsafe { exclusive(pointer, H::NAME) }?;
         handle.poison().check(H::NAME)?;
-        let outcome = caught(|| body(&mut *handle));
-        outcome.unwrap_or_else(|fault| handle.poison().after(fault))
+        body(handle)
     });
-    finish(error, outcome)
+    // SAFETY: the caller's promise for its handle; what `body` was lent is gone.
+    finish(error, outcome.unwrap_or_else(|panic| Err(unsafe { poisoned(pointer, panic) })))
 }
 
 /// The outer error is a panic in here; the inner one may say STK_PANIC as well, of another handle's.
@@ -57,6 +61,16 @@ fn caught(body: impl FnOnce() -> Checked<()>) -> Result<Checked<()>, Fault> {
     .map_err(Fault::panicked)
 }
 
+/// After a panic over this handle.
+#[cold]
+unsafe fn poisoned<H: Handle>(pointer: *const H, panic: Fault) -> Fault {
+    // SAFETY: the caller's promise for its handle.
+    if let Ok(handle) = unsafe { shared(pointer, H::NAME) } {
+        handle.poison().0.store(true, Ordering::Relaxed);
+    }
+    panic
+}
+
 #[inline]
 fn finish(error: *mut *mut stk_error, outcome: Checked<()>) -> stk_status {
     match outcome {
@@ -69,8 +83,10 @@ fn finish(error: *mut *mut stk_error, outcome: Checked<()>) -> stk_status {
 fn hand_over(error: *mut *mut stk_error, fault: Fault) -> stk_status {
     let status = fault.status();
     if !error.is_null() && error.is_aligned() {
+        let made = catch_unwind(AssertUnwindSafe(|| stk_error::new(fault)))
+            .unwrap_or_else(|payload| stk_error::new(Fault::panicked(payload)));
         // SAFETY: the caller's promise for its output.
-        unsafe { error.write(Box::into_raw(Box::new(stk_error::new(fault)))) };
+        unsafe { error.write(Box::into_raw(Box::new(made))) };
     }
     status
 }
@@ -90,10 +106,13 @@ pub(crate) unsafe fn owned<T>(object: *mut T, what: &'static str) -> Checked<Opt
 /// Frees an object; NULL is nothing, and what cannot be one is left alone.
 pub(crate) unsafe fn free<T>(object: *mut T) {
     // SAFETY: the caller's promise.
-    if let Ok(Some(object)) = unsafe { owned(object, "object") } {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(object))) {
-            log::error!("{}", Fault::panicked(payload).text());
+    match unsafe { owned(object, "object") } {
+        Ok(object) => {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(object))) {
+                log::error!("{}", Fault::panicked(payload).text());
+            }
         }
+        Err(fault) => log::error!("not freed: {}", fault.text()),
     }
 }
 
@@ -164,13 +183,6 @@ impl Poison {
             return Err(Fault::Here(STK_PANIC, why.into()));
         }
         Ok(())
-    }
-
-    /// After a panic.
-    #[cold]
-    fn after(&self, fault: Fault) -> Checked<()> {
-        self.0.store(true, Ordering::Relaxed);
-        Err(fault)
     }
 }
 

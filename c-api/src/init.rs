@@ -9,6 +9,7 @@ use crate::status::*;
 use crate::text::c_uintptr;
 use log::LevelFilter;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use stokehold::Apps;
 
 /// What stk_init may be told. Zero it, then set `struct_size` and what you want.
 #[repr(C)]
@@ -47,8 +48,10 @@ pub(crate) fn names() -> Vec<String> {
 /// The tables are copied; their names must be UTF-8 of 1 to 255 bytes, each once, at most 256. `apps` may be NULL with
 /// `n` 0, for a host whose apps are in a helper program. `options` may be NULL. Once a process.
 ///
-/// STK_INVALID for tables that make no sense, STK_CONFIG when it is called twice.
+/// STK_INVALID for tables and options that make no sense; STK_CONFIG when it is called twice, or the process has a logger of Rust's already. In the copy that becomes the supervising process it does
+/// not return to say so: stk_pool_start has its message.
 #[unsafe(no_mangle)]
+#[must_use]
 pub unsafe extern "C" fn stk_init(
     apps: *const stk_app,
     n: usize,
@@ -57,37 +60,58 @@ pub unsafe extern "C" fn stk_init(
 ) -> stk_status {
     guard(error, || {
         not_in_log_callback()?;
-        // SAFETY: the caller's promise for both.
-        let (apps, options) = unsafe { (CApp::read_tables(apps, n)?, read_options(options)?) };
-        // Not locked while it registers: that does not return where it becomes the arbiter, and workers look here.
-        let names = apps.iter().map(|app| app.name.clone()).collect();
-        match &mut *known() {
-            Some(_) => return Err(Fault::Here(STK_CONFIG, "stk_init was called twice".into())),
-            known => *known = Some(names),
-        }
         let mut trouble = None;
+        let mut mine = false;
+        // In the copy that becomes the arbiter this does not return: what is wrong is told to the host from within.
         let registered = stokehold::init(|table| {
-            if let Some((options, level)) = options
-                && let Err(fault) = install(options.log, options.log_user, level)
-            {
-                let text = fault.text();
-                trouble = Some(fault);
-                return Err(stokehold::Error::app("Config", text));
+            // SAFETY: the promise of this function's caller.
+            match unsafe { register(apps, n, options, table) } {
+                Ok(()) => {
+                    mine = true;
+                    Ok(table)
+                }
+                Err(fault) => {
+                    let text = fault.text();
+                    trouble = Some(fault);
+                    Err(stokehold::Error::from(stokehold::Kind::Config(text.into())))
+                }
             }
-            for app in apps {
-                let name = app.name.clone();
-                table.add_with(&name, move |_| app.start())?;
-            }
-            #[cfg(feature = "rust-twin")]
-            crate::twin::add_apps(table)?;
-            Ok(table)
         });
         match (trouble, registered) {
             (Some(fault), _) => Err(fault),
-            (None, registered) => Ok(registered?),
+            (None, registered) => Ok(registered.inspect_err(|_| {
+                if mine {
+                    *known() = None;
+                }
+            })?),
         }
-        .inspect_err(|_| *known() = None)
     })
+}
+
+unsafe fn register(
+    apps: *const stk_app,
+    n: usize,
+    options: *const stk_init_options,
+    table: &mut Apps,
+) -> Checked<()> {
+    // SAFETY: the promise of stk_init's caller.
+    let (apps, options) = unsafe { (CApp::read_tables(apps, n)?, read_options(options)?) };
+    let mut known = known();
+    if known.is_some() {
+        return Err(Fault::Here(STK_CONFIG, "stk_init was called twice".into()));
+    }
+    let names = apps.iter().map(|app| app.name.clone()).collect();
+    for app in apps {
+        let name = app.name.clone();
+        table.add_with(&name, move |_| app.start())?;
+    }
+    #[cfg(feature = "rust-twin")]
+    crate::twin::add_apps(table)?;
+    if let Some((options, level)) = options {
+        install(options.log, options.log_user, level)?;
+    }
+    *known = Some(names);
+    Ok(())
 }
 
 unsafe fn read_options(options: *const stk_init_options) -> Checked<Option<(stk_init_options, LevelFilter)>> {

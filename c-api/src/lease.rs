@@ -7,15 +7,20 @@ use crate::guard::{Out, guard, guard_handle, not_in_log_callback};
 use crate::status::*;
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use stokehold::{Lease, ResultLease};
 
 /// Shared memory in which a payload is built, to be lent instead of copied. A value: copy it as you like. It is held
 /// until it is released (once; a second time is STK_STALE_LEASE) or given away.
 ///
-/// `data` has `size` bytes, which may be written until the lease was first sent; from then on workers read them, and
-/// writing is forbidden until all calls that carried it have ended and their results are freed. A lease of size 0 has
-/// no bytes.
+/// `data` has `size` bytes, which may be written until the lease was first sent; from then on workers read them where they
+/// lie, and it may be written again only when stk_lease_writable says so: after a result was freed, soon; after a deadline
+/// or damage a worker may go on reading it for seconds. (To fill another one is always right.) A lease of size 0 has no
+/// bytes.
+///
+/// It belongs to its client, and to that client's shared memory: when that was found damaged and has been replaced
+/// (STK_PROTOCOL), its leases are refused as arguments (STK_BAD_REQUEST) and are to be made anew.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct stk_lease {
@@ -71,14 +76,29 @@ impl Table {
     fn take(&mut self, id: u64) -> Option<Held> {
         let slot = self.find(id)?;
         let held = slot.held.take();
-        slot.generation = slot.generation.wrapping_add(1).max(1);
-        self.free.push(id as u32);
+        // A slot whose numbers are used up is used no more.
+        if let Some(next) = slot.generation.checked_add(1) {
+            slot.generation = next;
+            self.free.push(id as u32);
+        }
         held
     }
 }
 
-fn leases<T>(body: impl FnOnce(&mut Table) -> T) -> T {
-    body(&mut LEASES.lock().unwrap_or_else(PoisonError::into_inner))
+/// Which process the table's lock is of.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// Runs `body` on the table. In a forked copy the lock may be held by a thread that is not there.
+fn leases<T>(body: impl FnOnce(&mut Table) -> T) -> Checked<T> {
+    let mut table = match LEASES.try_lock() {
+        Ok(table) => table,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) if OWNER.load(Ordering::Relaxed) != std::process::id() => {
+            return Err(Fault::There(stokehold::Kind::Forked.into()));
+        }
+        Err(TryLockError::WouldBlock) => LEASES.lock().unwrap_or_else(PoisonError::into_inner),
+    };
+    Ok(body(&mut table))
 }
 
 /// The lease for an argument, which lives on in the arguments when it is released.
@@ -87,7 +107,7 @@ pub(crate) fn argument(lease: stk_lease) -> Checked<Arc<Lease>> {
         Some(Held::Argument(held)) => Ok(held.clone()),
         Some(Held::Result(..)) => Err(Fault::invalid("a lease for a result is no argument")),
         None => Err(stale(lease)),
-    })
+    })?
 }
 
 /// The lease for the result of this call, which is given away.
@@ -103,19 +123,27 @@ pub(crate) fn result(lease: stk_lease, call: u32, len: usize) -> Checked<ResultL
         Some(Held::Result(..)) => Err(Fault::invalid("the lease is of another call")),
         Some(Held::Argument(_)) => Err(Fault::invalid("a lease for arguments is no result")),
         None => Err(stale(lease)),
-    })
+    })?
 }
 
-pub(crate) fn keep_result(mut lease: ResultLease, call: u32) -> stk_lease {
+pub(crate) fn keep_result(mut lease: ResultLease, call: u32) -> Checked<stk_lease> {
     let (data, size) = (lease.as_mut_ptr().cast(), lease.len());
-    stk_lease { data, size, id: leases(|table| table.keep(Held::Result(lease, call))) }
+    let id = keep(Held::Result(lease, call))?;
+    Ok(stk_lease { data, size, id })
+}
+
+fn keep(held: Held) -> Checked<u64> {
+    leases(|table| {
+        OWNER.store(std::process::id(), Ordering::Relaxed);
+        table.keep(held)
+    })
 }
 
 /// Releases what a call made and did not give away.
 pub(crate) fn end_of_call(made: &[u64]) {
     if !made.is_empty() {
-        let left: Vec<Held> = leases(|table| made.iter().filter_map(|&id| table.take(id)).collect());
-        drop(left);
+        // Dropped after the lock is let go of.
+        drop(leases(|table| made.iter().filter_map(|&id| table.take(id)).collect::<Vec<Held>>()));
     }
 }
 
@@ -123,11 +151,12 @@ fn stale(lease: stk_lease) -> Fault {
     Fault::Here(STK_STALE_LEASE, format!("lease {:#x} is not held any more, or never was", lease.id).into())
 }
 
-/// Memory of `size` bytes of this client, for arguments: fill it, then stk_args_push_lease. Not cleared. May block for a
-/// moment while more shared memory is registered.
+/// Memory of `size` bytes of this client, for arguments: fill it, then stk_args_push_lease. Not cleared. Where more shared
+/// memory must be registered it asks the arbiter, usually for less than a millisecond, for at most 30 seconds.
 ///
 /// STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the client's 2 GiB; STK_OS when the memory file system is full.
 #[unsafe(no_mangle)]
+#[must_use]
 pub unsafe extern "C" fn stk_lease_new(
     client: *const stk_client,
     size: usize,
@@ -141,11 +170,30 @@ pub unsafe extern "C" fn stk_lease_new(
             let out = Out::new(lease, "lease")?;
             let mut held = client.inner.lease(size)?;
             let data = held.as_mut_ptr().cast();
-            let id = leases(|table| table.keep(Held::Argument(Arc::new(held))));
+            let id = keep(Held::Argument(Arc::new(held)))?;
             out.write(stk_lease { data, size, id });
             Ok(())
         })
     }
+}
+
+/// Whether the bytes of a lease for arguments may be written (again): STK_OK, or STK_LENT while arguments hold it or a call
+/// carries it that may still be with a worker. STK_STALE_LEASE if it is not held; STK_OK for a lease for a result.
+#[unsafe(no_mangle)]
+pub extern "C" fn stk_lease_writable(lease: stk_lease) -> stk_status {
+    guard(ptr::null_mut(), || {
+        if OWNER.load(Ordering::Relaxed) != std::process::id() && lease.id != 0 {
+            return Err(Fault::There(stokehold::Kind::Forked.into()));
+        }
+        leases(|table| match table.find(lease.id).and_then(|slot| slot.held.as_mut()) {
+            Some(Held::Argument(held)) => match Arc::get_mut(held).and_then(|held| held.try_as_mut()) {
+                Some(_) => Ok(()),
+                None => Err(Fault::Here(STK_LENT, "a call still carries the lease".into())),
+            },
+            Some(Held::Result(..)) => Ok(()),
+            None => Err(stale(lease)),
+        })?
+    })
 }
 
 /// Gives it back: at once, or when the last call that carries it has ended. In any order with everything else.
@@ -154,7 +202,7 @@ pub unsafe extern "C" fn stk_lease_new(
 pub extern "C" fn stk_lease_release(lease: stk_lease) -> stk_status {
     guard(ptr::null_mut(), || {
         // Dropped after the lock is let go of.
-        let held = leases(|table| table.take(lease.id));
+        let held = leases(|table| table.take(lease.id))?;
         held.map(drop).ok_or_else(|| stale(lease))
     })
 }

@@ -47,6 +47,7 @@ mod lease;
 // What C does not see.
 mod fault;
 mod guard;
+mod stdio;
 mod tree;
 
 #[cfg(feature = "test-hooks")]

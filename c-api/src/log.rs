@@ -22,12 +22,14 @@ pub const STK_LOG_DEBUG: u32 = 4;
 pub const STK_LOG_TRACE: u32 = 5;
 
 /// Takes one message: `level` is an STK_LOG_ number from STK_LOG_ERROR on, `target` the part of the library that
-/// speaks, `message` one line without a line feed at its end. Both last until the function returns.
+/// speaks (a Rust module), `message` text without a line feed at its end, of several lines where it has a backtrace. Both
+/// last until the function returns.
 ///
 /// It is called on whatever thread the message comes from, by several at a time, and in three kinds of processes: in
 /// the host, in the arbiter and in the workers (whose program is the same, and has called stk_init as well). The library
-/// may hold locks meanwhile: of its functions only those that read and free are allowed in here, the others return
-/// STK_REENTRANT. It must return: no longjmp, no exception, no pthread_exit.
+/// may hold locks meanwhile. Allowed in here: stk_error_…, stk_status_…, stk_version…, stk_str_…, stk_value_…,
+/// stk_iter_next, stk_result_…, stk_args_…, stk_config_… and stk_lease_release; not stk_pool_free and stk_client_free; the
+/// others return STK_REENTRANT. It must return: no longjmp, no exception, no pthread_exit.
 pub type stk_log_fn =
     Option<unsafe extern "C-unwind" fn(user: c_uintptr, level: u32, target: stk_str, message: stk_str)>;
 
@@ -56,18 +58,23 @@ pub(crate) fn filter(level: u32) -> Checked<LevelFilter> {
 pub(crate) fn install(call: stk_log_fn, user: c_uintptr, level: LevelFilter) -> Checked<()> {
     let Some(call) = call else { return Ok(()) };
     let callback = CALLBACK.get_or_init(|| Callback { call, user });
-    log::set_logger(callback)
-        .map_err(|_| Fault::Here(STK_CONFIG, "this process has a logger already".into()))?;
+    if log::set_logger(callback).is_err() && !std::ptr::addr_eq(log::logger(), callback) {
+        return Err(Fault::Here(STK_CONFIG, "this process has a logger already".into()));
+    }
     log::set_max_level(level);
     Ok(())
 }
 
 impl Log for Callback {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true // `log::max_level` has decided
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // `log::max_level` has decided about the level. What the crates that it uses say is of no use to a host.
+        metadata.target().starts_with("stokehold")
     }
 
     fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
         let mut message = String::new();
         let _ = write!(message, "{}", record.args());
         in_log_callback(|| {

@@ -20,8 +20,8 @@ pub(crate) struct Reply {
     tree: Tree,
     lease: Option<ResultLease>,
     /// What the app says of its failure.
-    pub(crate) failed: Option<Error>,
-    first_fault: Option<String>,
+    pub(crate) failed: Option<(String, String)>,
+    pub(crate) first_fault: Option<String>,
     /// Which call it answers.
     call: u32,
     poison: Poison,
@@ -49,8 +49,8 @@ impl Reply {
 
     /// As the crate takes it.
     pub(crate) fn finish(self) -> stokehold::Result<stokehold::Reply> {
-        if let Some(error) = self.failed {
-            return Err(error);
+        if let Some((class, message)) = self.failed {
+            return Err(Error::app(class, message));
         }
         let poisoned = self.poison.check(Reply::NAME).err().map(|fault| fault.text());
         let fault = self.first_fault.or(poisoned).or_else(|| {
@@ -195,7 +195,8 @@ pub unsafe extern "C" fn stk_reply_end(reply: *mut stk_reply) -> stk_status {
 }
 
 /// Fails the call with a class of the app's choice ("OutOfCoal") and a message; what was put in before is forgotten.
-/// Returns STK_APP, which the app returns in its turn (STK_INVALID if a text is not UTF-8).
+/// Returns STK_APP, which the app returns in its turn (STK_INVALID if a text is not UTF-8); an app that returns
+/// STK_BAD_REQUEST instead tells the caller that, with class and message for its text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_reply_fail(
     reply: *mut stk_reply,
@@ -206,7 +207,7 @@ pub unsafe extern "C" fn stk_reply_fail(
     unsafe {
         guard_exclusive(reply.cast::<Reply>(), ptr::null_mut(), |reply| {
             let (class, message) = (class_name.read("class_name")?, message.read("message")?);
-            reply.failed = Some(Error::app(class, message));
+            reply.failed = Some((class.to_owned(), message.to_owned()));
             Err(Fault::Here(STK_APP, "".into()))
         })
     }

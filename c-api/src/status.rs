@@ -69,6 +69,8 @@ pub const STK_END: stk_status = 402;
 pub const STK_REENTRANT: stk_status = 403;
 /// This library has a bug: it panicked. The handle that was used refuses everything but being freed from now on.
 pub const STK_PANIC: stk_status = 404;
+/// A call still carries the lease: its bytes must not be written.
+pub const STK_LENT: stk_status = 405;
 
 statuses! {
     STK_OK "it worked";
@@ -95,6 +97,7 @@ statuses! {
     STK_END "there is nothing more";
     STK_REENTRANT "not to be called from within a log callback";
     STK_PANIC "the library panicked";
+    STK_LENT "a call still carries the lease";
 }
 
 /// The name of a status, such as "STK_WORKER_DIED". A constant that lives for ever; "unknown status" for a number that

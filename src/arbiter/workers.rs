@@ -158,6 +158,9 @@ impl Arbiter<'_> {
                         .collect();
                     self.watch_threads(life, &tids);
                 }
+                if let Some(worker) = self.workers.get(&life) {
+                    log::info!("worker {} is ready (life {life})", worker.pid);
+                }
                 self.decide(Event::Ready { life });
                 Ok(None)
             }

@@ -201,7 +201,7 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
                 lane.lend(call, Held::Body(placed));
             }
         }
-        lease::collect(lane, call).map_err(|e| Error::bad_request(e.to_string()))
+        lease::collect(lane, call).map_err(Error::bad_request)
     }
 
     fn encode_into(&self, e: &mut Encoder<'_>) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::shm::{
     Board, Control, Fetch, Foreign, LaneState, Region, RegionEntry, RegionId, RegionKind, Register, Registry,
     Requests, layout_hash,
 };
-use crate::sys::fd::Inheritable;
+use crate::sys::fd::{self, Inheritable};
 use crate::sys::fork_guard::ForkGuard;
 use crate::sys::{pidfd, process};
 use crate::wire::Kind;
@@ -79,6 +79,7 @@ impl Client {
     /// # Errors
     /// `Incompatible` when the arbiter has another layout; `Overloaded` when it has no room for one more client.
     pub fn connect(socket: OwnedFd, options: Options) -> Result<Client> {
+        fd::occupy_standard()?;
         let mut link = Link::new(socket);
         let hello = Message::new(Kind::Hello)
             .with("layout", layout_hash() as i64)
@@ -120,6 +121,7 @@ impl Client {
     pub fn lease(&self, len: usize) -> Result<Lease> {
         self.shared.check()?;
         let lane = self.shared.lane.load_full();
+        lane.reclaim_abandoned();
         let placed = lane.store.allocate(len, &self.shared.arbiter.for_lane(lane.serial))?;
         Ok(Lease::new(placed, &lane))
     }
@@ -223,7 +225,10 @@ impl Shared {
                 replaced.push((damaged.serial, Arc::downgrade(damaged)));
                 self.lane.store(Arc::new(lane));
             }
-            Err(error) => log::error!("no fresh lane: {error}"),
+            Err(error) => {
+                drop(replaced); // a logger may do what takes this lock
+                log::error!("no fresh lane: {error}");
+            }
         }
     }
 

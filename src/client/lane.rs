@@ -104,9 +104,7 @@ impl Lane {
     /// call at a time uses the same line always.
     #[inline]
     pub fn take(&self) -> Result<(usize, Generation)> {
-        if self.abandoned.load(Ordering::Relaxed) != 0 {
-            self.reclaim_abandoned();
-        }
+        self.reclaim_abandoned();
         let mut bits = self.free.load(Ordering::Relaxed);
         while bits != 0 {
             let call = bits.trailing_zeros() as usize;
@@ -189,8 +187,16 @@ impl Lane {
         }
     }
 
-    /// Frees the abandoned calls whose workers let go.
-    fn reclaim_abandoned(&self) {
+    /// Frees the abandoned calls whose workers let go, with all that was lent with them.
+    #[inline]
+    pub fn reclaim_abandoned(&self) {
+        if self.abandoned.load(Ordering::Relaxed) != 0 {
+            self.reclaim_some();
+        }
+    }
+
+    #[cold]
+    fn reclaim_some(&self) {
         let mut bits = self.abandoned.load(Ordering::Acquire);
         while bits != 0 {
             let call = bits.trailing_zeros() as usize;

@@ -35,6 +35,24 @@ impl Lease {
         let lane = Arc::downgrade(lane);
         Lease { lent: Arc::new(Lent { placed: Some(placed), lane }) }
     }
+
+    /// Its bytes for writing; `None` while a call carries it that may still be with a worker. That outlasts the
+    /// caller's answer where the call expired, was cancelled, or its lane was damaged.
+    ///
+    /// # Panics
+    /// In a forked copy of the process.
+    pub fn try_as_mut(&mut self) -> Option<&mut [u8]> {
+        self.lent.check_process();
+        if Arc::strong_count(&self.lent) > 1
+            && let Some(lane) = self.lent.lane.upgrade()
+        {
+            lane.reclaim_abandoned(); // a worker may have let go since the caller's answer
+        }
+        Some(match &mut Arc::get_mut(&mut self.lent)?.placed {
+            Some(placed) => placed.bytes_mut(),
+            None => &mut [],
+        })
+    }
 }
 
 impl Deref for Lease {
@@ -52,33 +70,29 @@ impl DerefMut for Lease {
     /// # Panics
     /// If a call that carries the lease is with a worker; in a forked copy of the process.
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.lent.check_process();
-        let lent =
-            Arc::get_mut(&mut self.lent).expect("a lease that was sent is read-only until its calls ended");
-        match &mut lent.placed {
-            Some(placed) => placed.bytes_mut(),
-            None => &mut [],
-        }
+        self.try_as_mut().expect("a lease that was sent is read-only until its calls ended")
     }
 }
 
 impl Encode for Lease {
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         let Some(placed) = &self.lent.placed else { return e.bytes(&[]) };
-        SENT.with(|sent| sent.borrow_mut().push(self.lent.clone()));
+        // A thread that is ending may have no such place any more, and its last destructors may still make calls.
+        SENT.try_with(|sent| sent.borrow_mut().push(self.lent.clone()))
+            .map_err(|_| WireError::Unsupported("a lease in a thread that is ending"))?;
         e.reference(placed.reference())
     }
 }
 
 /// Forgets what was encoded on this thread so far. Before a request is encoded.
 pub(super) fn reset() {
-    SENT.with(|sent| sent.borrow_mut().clear());
+    let _ = SENT.try_with(|sent| sent.borrow_mut().clear());
 }
 
 /// Ties the leases that were encoded since [`reset`] to a call. A lease of another lane (an older one, or another
 /// client's) cannot be read by this lane's workers.
-pub(super) fn collect(lane: &Arc<Lane>, call: usize) -> Result<(), WireError> {
-    SENT.with(|sent| {
+pub(super) fn collect(lane: &Arc<Lane>, call: usize) -> Result<(), &'static str> {
+    let collected = SENT.try_with(|sent| {
         let mut sent = sent.borrow_mut();
         if sent.is_empty() {
             return Ok(());
@@ -86,13 +100,14 @@ pub(super) fn collect(lane: &Arc<Lane>, call: usize) -> Result<(), WireError> {
         let foreign = sent.iter().any(|lent| !std::ptr::eq(lent.lane.as_ptr(), Arc::as_ptr(lane)));
         if foreign {
             sent.clear();
-            return Err(WireError::Unsupported("a lease of another client, or of a lane that was replaced"));
+            return Err("a lease is of another client, or of this client's memory before that was replaced");
         }
         for lent in sent.drain(..) {
             lane.lend(call, Held::Lease(lent));
         }
         Ok(())
-    })
+    });
+    collected.unwrap_or(Ok(())) // where there is no place, no lease could be encoded
 }
 
 impl Lent {

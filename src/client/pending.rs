@@ -192,7 +192,10 @@ impl Flight {
     fn death(&self, life: Life) -> (Option<u32>, Cause) {
         let registry = &self.shared.registry;
         let Some(death) = registry.death(life) else {
-            return (registry.slot_of(life).map(|(_, pid, _)| pid), Cause::Unknown);
+            // The place may have changed hands while it was read: then the life is not there any more.
+            let pid = registry.slot_of(life).map(|(_, pid, _)| pid);
+            let pid = pid.filter(|&pid| pid != 0 && registry.slot_of(life).is_some());
+            return (pid, Cause::Unknown);
         };
         let cause = match death.cause {
             // The registry tells of the worker. A call whose own time was not up was there by accident.

@@ -119,8 +119,11 @@ impl Resolve for Response {
         if !self.shared.is_original() {
             return Err(bad); // a forked copy does not have the worker's memory
         }
-        let region = self.region(reference.region).map_err(|_| bad)?;
-        self.pinned.keep(region).lend(reference.offset, reference.len).ok_or(bad)
+        let region = match self.pinned.find(reference.region) {
+            Some(kept) => kept,
+            None => self.pinned.keep(reference.region, &self.region(reference.region).map_err(|_| bad)?),
+        };
+        region.lend(reference.offset, reference.len).ok_or(bad)
     }
 }
 

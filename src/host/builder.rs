@@ -193,13 +193,16 @@ impl Builder {
         if !matches!(self.way, Way::Helper(_)) {
             let known = known_apps();
             let known = known.as_ref().ok_or_else(|| {
-                Error::new(Kind::Config("stokehold::init was not called before the pool was started".into()))
+                Error::new(Kind::Config(
+                    "init was not called before the pool was started (stokehold::init, in C stk_init)".into(),
+                ))
             })?;
             if let Some(unknown) = self.apps.iter().find(|name| !known.knows(name)) {
-                let why = format!("no app named {unknown:?} was registered in stokehold::init");
+                let why = format!("no app named {unknown:?} was registered in init");
                 return Err(Error::new(Kind::Config(why.into())));
             }
         }
+        fd::occupy_standard()?;
         let token = process::getrandom_u128()?;
         let timeout = Duration::from_millis(self.start_timeout_ms);
         let (ours, theirs) = socket::pair()?;
@@ -226,7 +229,7 @@ impl Builder {
             }
             _ => {
                 let why = "the arbiter ended before it was ready; a program that is run again must call \
-                           stokehold::init first";
+                           init first (stokehold::init, in C stk_init)";
                 return Err(Error::new(Kind::Start(why.into())));
             }
         };
@@ -249,7 +252,7 @@ fn settle(mut middle: process::Child, timeout: Duration) -> Result<()> {
     {
         let _ = pidfd::send_signal(handle.as_fd(), Signal::SIGKILL);
         let _ = middle.wait();
-        let why = "the arbiter's program does not become an arbiter: it must call stokehold::init first";
+        let why = "the arbiter's program does not become an arbiter: it must call init first (stokehold::init, in C stk_init)";
         return Err(Error::new(Kind::Start(why.into())));
     }
     middle.wait().map(drop)

@@ -54,7 +54,7 @@ pub fn init(register: impl for<'a> FnOnce(&'a mut Apps) -> Result<&'a mut Apps>)
     register(&mut apps)?;
     let mut known = known_apps();
     if known.is_some() {
-        return Err(Error::new(Kind::Config("stokehold::init was called twice".into())));
+        return Err(Error::new(Kind::Config("init was called twice".into())));
     }
     *known = Some(apps);
     Ok(())
@@ -112,11 +112,11 @@ fn become_arbiter(
         Ok(()) => match process::task_count() {
             Ok(found) if found > 1 => {
                 let error = Error::new(Kind::Threads { found });
-                refuse(socket, &error.context("the closure given to stokehold::init started a thread"))
+                refuse(socket, &error.context("a thread was started before or within init (by a constructor, a logger, a sanitizer)"))
             }
             _ => arbiter::run(socket, token, &apps),
         },
-        Err(error) => refuse(socket, &error.context("the closure given to stokehold::init, in the arbiter")),
+        Err(error) => refuse(socket, &error.context("init, in the program's further copy")),
     }
 }
 

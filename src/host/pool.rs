@@ -4,6 +4,7 @@ use super::Builder;
 use crate::client::{Client, Options};
 use crate::conn::{Link, Message};
 use crate::error::{Code, Error, Kind, Result};
+use crate::primitive::{AtomicU32, Ordering};
 use crate::sys::fd::Inheritable;
 use crate::sys::fork_guard::ForkGuard;
 use crate::sys::{pidfd, socket};
@@ -20,7 +21,12 @@ pub struct Pool {
     arbiter_pid: u32,
     options: Options,
     guard: ForkGuard,
+    /// What the arbiter was told: [`STOPPING`], [`KILLING`].
+    ending: AtomicU32,
 }
+
+const STOPPING: u32 = 1;
+const KILLING: u32 = 2;
 
 /// How long a drop waits for the arbiter to be gone.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +44,7 @@ impl Pool {
             arbiter_pid,
             options,
             guard: ForkGuard::new()?,
+            ending: AtomicU32::new(0),
         })
     }
 
@@ -61,6 +68,9 @@ impl Pool {
     /// [`Client::connect`].
     pub fn client_socket(&self) -> Result<OwnedFd> {
         self.check_process()?;
+        if self.ending.load(Ordering::Relaxed) != 0 {
+            return Err(Error::new(Kind::ShuttingDown));
+        }
         let (ours, theirs) = socket::pair()?;
         let connect = Message::new(FrameKind::Connect).with_fd(theirs);
         self.lock().send(connect).map_err(|error| {
@@ -81,13 +91,25 @@ impl Pool {
     /// Closes the pool: takes nothing more, refuses what is queued, lets workers finish what they run within the
     /// grace that was configured, then kills them. Blocks until all processes are gone.
     pub fn shutdown(self) -> Result<()> {
-        self.stop(false)?;
-        self.wait(None)
+        self.stop()
     }
 
     /// The same without grace: what runs ends with its worker.
     pub fn shutdown_now(self) -> Result<()> {
-        self.stop(true)?;
+        self.kill()
+    }
+
+    /// What [`shutdown`](Pool::shutdown) does, for a pool that several threads hold: from any of them, any number of
+    /// times, and each blocks until all processes are gone.
+    pub fn stop(&self) -> Result<()> {
+        self.end(STOPPING)?;
+        self.wait(None)
+    }
+
+    /// What [`shutdown_now`](Pool::shutdown_now) does, also while another thread is in [`stop`](Pool::stop), whose
+    /// grace it ends.
+    pub fn kill(&self) -> Result<()> {
+        self.end(KILLING)?;
         self.wait(None)
     }
 
@@ -100,12 +122,13 @@ impl Pool {
         Ok(())
     }
 
-    fn stop(&self, now: bool) -> Result<()> {
+    /// Tells the arbiter, unless it was told as much already: to be told twice means now.
+    fn end(&self, how: u32) -> Result<()> {
         self.check_process()?;
-        if pidfd::has_exited(self.arbiter.as_fd())? {
+        if self.ending.fetch_max(how, Ordering::Relaxed) >= how || pidfd::has_exited(self.arbiter.as_fd())? {
             return Ok(());
         }
-        match self.lock().send(Message::new(FrameKind::Stop).with("now", i64::from(now))) {
+        match self.lock().send(Message::new(FrameKind::Stop).with("now", i64::from(how == KILLING))) {
             Err(_) if pidfd::wait_exited(self.arbiter.as_fd(), Some(DROP_TIMEOUT))? => Ok(()),
             other => other,
         }
@@ -123,7 +146,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if self.stop(true).is_err() && !self.guard.is_original() {
+        if self.end(KILLING).is_err() && !self.guard.is_original() {
             return; // the descriptors are closed, and the pool lives on
         }
         let _ = self.wait(Some(DROP_TIMEOUT));

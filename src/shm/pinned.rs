@@ -3,21 +3,34 @@
 use super::region::Region;
 use std::sync::{Arc, OnceLock};
 
-/// Keeps regions. The first costs no allocation.
+/// Keeps regions, under the numbers by which references name them. The first costs no allocation.
 #[derive(Debug, Default)]
 pub struct Pinned {
-    first: OnceLock<Arc<Region>>,
+    first: OnceLock<(u16, Arc<Region>)>,
     rest: OnceLock<Box<Pinned>>,
 }
 
 impl Pinned {
-    /// Keeps a region for as long as this lives.
-    pub fn keep(&self, region: Arc<Region>) -> &Region {
+    /// The region of this number, if it is kept. It stays what it was when a worker's death has since taken it out of
+    /// the registry.
+    #[inline]
+    pub fn find(&self, index: u16) -> Option<&Region> {
         let mut at = self;
         loop {
-            let kept = at.first.get_or_init(|| region.clone());
-            if Arc::ptr_eq(kept, &region) {
-                return kept;
+            match at.first.get()? {
+                (kept, region) if *kept == index => return Some(region),
+                _ => at = at.rest.get()?,
+            }
+        }
+    }
+
+    /// Keeps a region for as long as this lives. One of the same number that is kept already stays.
+    pub fn keep(&self, index: u16, region: &Arc<Region>) -> &Region {
+        let mut at = self;
+        loop {
+            let (kept, there) = at.first.get_or_init(|| (index, region.clone()));
+            if *kept == index {
+                return there;
             }
             at = at.rest.get_or_init(Box::default);
         }

@@ -84,7 +84,7 @@ impl Store {
         let left = self.quota.saturating_sub(inner.bytes);
         if least as u64 > left {
             return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: self.quota })
-                .context(format!("a block of {len} bytes beside {} bytes of regions", inner.bytes)));
+                .context(format!("no room for {len} bytes more, {} are taken in regions", inner.bytes)));
         }
         // Twice what is asked, and twice the last one, as far as the quota goes: but never more than the largest message
         // needs.

@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 const FIRST: u32 = 3; // the one after stderr
 
@@ -96,6 +96,24 @@ pub fn open_count() -> Result<usize> {
 pub fn dev_null() -> Result<OwnedFd> {
     let file = fs::File::options().read(true).write(true).open("/dev/null").map_err(named_io("open"))?;
     Ok(file.into())
+}
+
+/// Opens `/dev/null` for each of the standard descriptors that is closed, as the Rust runtime does before `main`; a C
+/// program has none. Else the next descriptor that is made gets its number, and what the program prints goes there.
+pub fn occupy_standard() -> Result<()> {
+    for fd in 0..FIRST as RawFd {
+        // SAFETY: takes two numbers.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        if flags == -1 && Errno::last() == Errno::EBADF {
+            let null = dev_null()?;
+            // SAFETY: takes two numbers. `open` took the lowest that is free: this one, unless another thread was
+            // faster; then the number is in use, and `null` is closed again.
+            if null.as_raw_fd() == fd && unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } != -1 {
+                let _ = null.into_raw_fd(); // for as long as the process lives
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes `fd` the standard input, in place of what that is now. The copy is not close-on-exec. See `dup2(2)`.

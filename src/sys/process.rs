@@ -156,6 +156,11 @@ pub fn set_core_limit(bytes: u64) -> Result<()> {
     setrlimit(Resource::RLIMIT_CORE, bytes.min(hard), hard).map_err(named("setrlimit"))
 }
 
+/// How large the stack of this process's first thread may become, bytes. See `getrlimit(2)`.
+pub fn stack_limit() -> Result<u64> {
+    getrlimit(Resource::RLIMIT_STACK).map(|(soft, _)| soft).map_err(named("getrlimit"))
+}
+
 /// Removes a variable from the environment. Refused as [`Kind::Threads`] when there is more than one task, as one
 /// of the others might be reading it, through C. See `unsetenv(3)`.
 pub fn unset_env(name: impl AsRef<OsStr>) -> Result<()> {

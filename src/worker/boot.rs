@@ -7,7 +7,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::ring::{Life, Mode};
 use crate::shm::{Board, RegionId, Registry, Results, layout_hash};
 use crate::sys::process::{self, Pid};
-use crate::sys::{clock, fd, signal};
+use crate::sys::{fd, signal};
 use crate::wire::Kind;
 use crossbeam::channel::{self, Receiver};
 use nix::sys::signal::Signal;
@@ -118,13 +118,6 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
     tids.push(sentinel()?);
     control.send(Message::new(Kind::Ready).with("tids", tids))?;
     drop(go);
-    log::debug!(
-        "worker {} ready as life {} after {} ns",
-        process::pid(),
-        boot.life.get(),
-        clock::monotonic_ns()
-    );
-
     attend(&mut control)?;
     worker.stop();
     for (_, thread) in threads {
@@ -147,7 +140,8 @@ fn start(
     let mut threads = Vec::with_capacity(count);
     for index in 0..count {
         let (worker, tell, go) = (worker.clone(), tell.clone(), go.clone());
-        let handle = thread::Builder::new().name(format!("stk-app-{index}")).spawn(move || {
+        let thread = thread::Builder::new().name(format!("stk-app-{index}")).stack_size(app_stack());
+        let handle = thread.spawn(move || {
             let _ = tell.send(process::thread_id() as i64);
             drop(tell);
             let _ = go.recv();
@@ -161,6 +155,16 @@ fn start(
     }
     Ok(threads)
 }
+
+/// The stack of an app thread: what this process's first thread may have, which is what foreign code is written for.
+/// Only what is touched becomes memory.
+fn app_stack() -> usize {
+    let soft = process::stack_limit().unwrap_or(0).min(LARGEST_STACK);
+    (soft as usize).max(SMALLEST_STACK)
+}
+
+const SMALLEST_STACK: usize = 2 * 1024 * 1024;
+const LARGEST_STACK: u64 = 64 * 1024 * 1024;
 
 /// A thread that does nothing but die with the process. Returns its kernel thread number.
 ///

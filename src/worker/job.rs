@@ -297,18 +297,22 @@ impl ClientMemory<'_> {
 
 impl Resolve for ClientMemory<'_> {
     fn resolve(&self, reference: Reference) -> Result<&[u8], WireError> {
-        let owner = Owner::of_lane(self.lane.serial);
-        let region = self
-            .worker
-            .foreign
-            .get(&self.worker.registry, reference.region, owner, &self.worker.fetcher)
-            .map_err(|error| {
-                self.note(error);
-                WireError::BadReference { region: reference.region }
-            })?;
-        self.pinned
-            .keep(region)
-            .lend(reference.offset, reference.len)
-            .ok_or(WireError::BadReference { region: reference.region })
+        let bad = WireError::BadReference { region: reference.region };
+        let region = match self.pinned.find(reference.region) {
+            Some(kept) => kept,
+            None => {
+                let owner = Owner::of_lane(self.lane.serial);
+                let worker = self.worker;
+                let region = worker.foreign.get(&worker.registry, reference.region, owner, &worker.fetcher);
+                self.pinned.keep(
+                    reference.region,
+                    &region.map_err(|error| {
+                        self.note(error);
+                        bad
+                    })?,
+                )
+            }
+        };
+        region.lend(reference.offset, reference.len).ok_or(bad)
     }
 }

@@ -48,7 +48,7 @@ fn says(error: &Error, code: Code, words: &[&str]) {
 pub fn without_init() {
     if env::var_os("FAULTS_WITHOUT_INIT").is_some() {
         let error = refused(builder(1));
-        says(&error, Code::Config, &["stokehold::init was not called"]);
+        says(&error, Code::Config, &["init was not called"]);
         stokehold::internals::sys::process::exit_now(42);
     }
 }
@@ -140,7 +140,7 @@ fn a_thread_that_was_started_within_init() -> Outcome {
     unsafe { env::set_var(THREADED, "1") };
     let mut guard = PoolGuard::new();
     let error = builder(1).start().map(drop).unwrap_err();
-    assert!(error.to_string().contains("started a thread"), "{error}");
+    assert!(error.to_string().contains("a thread was started"), "{error}");
     // SAFETY: as above.
     unsafe { env::remove_var(THREADED) };
     works(&guard.start(builder(1)).client().unwrap());

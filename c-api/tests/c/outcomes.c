@@ -195,13 +195,13 @@ static void wrong_arguments_are_named(void)
     host h = host_up(NULL);
     stk_error *e = NULL;
     stk_args *args;
-    FAILS(STK_BAD_REQUEST, "argument 1 is missing, 0 given", run(h.client, "two", NULL, NULL, &e));
-    FAILS(STK_BAD_REQUEST, "argument 2 is missing, 1 given", run_i64(h.client, "two", 1, NULL, &e));
+    FAILS(STK_BAD_REQUEST, "index 0 is missing, 0 given", run(h.client, "two", NULL, NULL, &e));
+    FAILS(STK_BAD_REQUEST, "index 1 is missing, 1 given", run_i64(h.client, "two", 1, NULL, &e));
     args = stk_args_new(h.client), stk_args_push_f64(args, 1.5);
-    FAILS(STK_BAD_REQUEST, "argument 1: ", run(h.client, "two", args, NULL, &e));
+    FAILS(STK_BAD_REQUEST, "index 0: ", run(h.client, "two", args, NULL, &e));
     args = stk_args_new(h.client), stk_args_push_i64(args, 1), stk_args_push_i64(args, 1);
-    FAILS(STK_BAD_REQUEST, "argument 2: ", run(h.client, "two", args, NULL, &e));
-    FAILS(STK_BAD_REQUEST, "argument 10 is missing", run_i64(h.client, "value", 1, NULL, &e));
+    FAILS(STK_BAD_REQUEST, "index 1: ", run(h.client, "two", args, NULL, &e));
+    FAILS(STK_BAD_REQUEST, "index 9 is missing", run_i64(h.client, "value", 1, NULL, &e));
     host_down(h);
 }
 

@@ -156,8 +156,8 @@ static void used_after(stk_status (*end)(const stk_pool *, stk_error **))
         CHECK(!lives(arbiter));
         WORKS(stk_pool_stop(h.pool, &e));
         WORKS(stk_pool_kill(h.pool, &e));
-        FAILS(STK_SHUTTING_DOWN, "stopped", stk_client_new(h.pool, &client, &e));
-        FAILS(STK_SHUTTING_DOWN, "stopped", stk_pool_client_fd(h.pool, &fd, &e));
+        FAILS(STK_SHUTTING_DOWN, "shutting down", stk_client_new(h.pool, &client, &e));
+        FAILS(STK_SHUTTING_DOWN, "shutting down", stk_pool_client_fd(h.pool, &fd, &e));
         CHECK(client == NULL && fd == -1 && stk_pool_arbiter_pid(h.pool) == (uint32_t)arbiter);
     }
     stk_pool_free(h.pool);
