@@ -90,10 +90,10 @@ pub(crate) unsafe fn owned<T>(object: *mut T, what: &'static str) -> Checked<Opt
 /// Frees an object; NULL is nothing, and what cannot be one is left alone.
 pub(crate) unsafe fn free<T>(object: *mut T) {
     // SAFETY: the caller's promise.
-    if let Ok(Some(object)) = unsafe { owned(object, "object") } {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(object))) {
-            log::error!("{}", Fault::panicked(payload).text());
-        }
+    if let Ok(Some(object)) = unsafe { owned(object, "object") }
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(object)))
+    {
+        log::error!("{}", Fault::panicked(payload).text());
     }
 }
 
