@@ -36,13 +36,12 @@ impl Fault {
 
     /// A panic of this library's.
     pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Fault {
-        let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
-            (Some(s), _) => (*s).to_owned(),
-            (_, Some(s)) => s.clone(),
-            _ => "no text".to_owned(),
-        };
-        // Whatever it is: dropping it may panic again.
-        std::mem::forget(payload);
+        let text = payload.downcast::<&str>().map(|text| text.to_string());
+        let text = text.or_else(|payload| payload.downcast::<String>().map(|text| *text));
+        let text = text.unwrap_or_else(|payload| {
+            std::mem::forget(payload); // whatever it is: dropping it may panic again
+            "no text".to_owned()
+        });
         Fault::Here(STK_PANIC, format!("the library panicked: {text}").into())
     }
 }

@@ -25,6 +25,7 @@ use compile::{Compiled, Setup};
 use process::{Ended, Run};
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -67,11 +68,11 @@ const JOBS: &[Job] = &[
     Job { name: "armed", run: armed::armed },
 ];
 
-fn main() {
+fn main() -> ExitCode {
     let options: Vec<String> = std::env::args().skip(1).collect();
     if options.iter().any(|o| o == "--list") {
         JOBS.iter().for_each(|job| println!("{}: test", job.name));
-        return;
+        return ExitCode::SUCCESS;
     }
     // `outcomes` runs all tests of outcomes.c, `outcomes::a_segfault` that one.
     let filters: Vec<&str> = options.iter().filter(|o| !o.starts_with('-')).map(String::as_str).collect();
@@ -120,8 +121,7 @@ fn main() {
         begin.elapsed().as_secs_f64()
     );
     setup.clean_up(failed.is_empty());
-    #[allow(clippy::disallowed_methods)] // of the library, which forks
-    std::process::exit(if failed.is_empty() { 0 } else { 101 });
+    ExitCode::from(if failed.is_empty() { 0 } else { 101 })
 }
 
 fn print((name, verdict): &Line) {

@@ -17,13 +17,13 @@ int main(int argc, char **argv)
     if (strcmp(fault, "signed_overflow") == 0) sum = most + (int)four;
     if (strcmp(fault, "leak") == 0) error = NULL;
     if (strcmp(fault, "uninitialised") == 0) {
-        int *unset = malloc(four);
-        if (unset && *unset == 7) puts("seven");
-        free(unset);
+        volatile uintptr_t unset = (uintptr_t)malloc(four);
+        if (*(volatile int *)unset == 7) puts("seven");
+        free((void *)unset);
     }
     stk_error_free(error);
-    const volatile char *volatile gone = block;
+    volatile uintptr_t gone = (uintptr_t)block;
     free(block);
-    if (strcmp(fault, "after_free") == 0) sum = gone[0];
+    if (strcmp(fault, "after_free") == 0) sum = *(volatile char *)gone;
     return sum > 1000000 ? 3 : 0;
 }

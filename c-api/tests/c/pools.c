@@ -35,7 +35,6 @@ static int in_a_copy(void)
     if (stk_result_i64(result_before, &number) != STK_OK || number != 5) return 9; /* small, and so copied */
     if (stk_result_value(large_before, &value) != STK_FORKED) return 10;
     if (stk_result_bytes(large_before, &bytes) != STK_FORKED) return 11;
-    stk_args_push_lease(NULL, lease_before);
     stk_lease_release(lease_before);
     stk_result_free(result_before);
     stk_result_free(large_before);
@@ -270,6 +269,7 @@ static void an_app_that_cannot_boot_says_why(void)
 
 static void helpers_that_are_none(void)
 {
+    if (under("valgrind")) SKIP("its clone copies the memory, so that a failed exec is not heard of");
     stk_error *e = NULL;
     stk_pool *pool = NULL;
     stk_config *config = with_app("t");

@@ -99,12 +99,22 @@ static void leases_in_all_threads(void)
     host_down(h);
 }
 
+static pthread_barrier_t all_hold;
+
 /* More than 64 calls at a time: refused at once, and none is lost. */
 static void *holder(void *number)
 {
     stk_result *held[12];
     size_t n = 0;
     (void)number;
+    for (size_t i = 0; i < COUNT(held); i++) { /* 96 are wanted, 64 can be had */
+        const stk_status status = run_i64(h.client, "i64", 1, &held[n], NULL);
+        if (status == STK_OK) n++;
+        else if (status == STK_OVERLOADED) over++;
+        else wrong++;
+    }
+    pthread_barrier_wait(&all_hold);
+    while (n) stk_result_free(held[--n]);
     for (int i = 0; i < rounds(300); i++) {
         stk_error *e = NULL;
         const stk_status status = run_i64(h.client, "i64", i, &held[n], &e);
@@ -121,8 +131,10 @@ static void *holder(void *number)
 static void more_calls_than_there_are(void)
 {
     h = host_up(workers(2));
+    NEED(pthread_barrier_init(&all_hold, NULL, THREADS) == 0);
     in_threads(holder);
-    CHECK(under("valgrind") || over > 0);
+    CHECK(over >= THREADS * 12 - 64);
+    pthread_barrier_destroy(&all_hold);
     for (int i = 0; i < 100; i++) CHECK(ask(h.client, "i64", i) == i);
     host_down(h);
 }
@@ -194,6 +206,7 @@ static void *hammer(void *unused)
 /* A fork here would copy a lock that nobody is left to open. */
 static void pools_between_threads_that_allocate(void)
 {
+    if (under("valgrind")) SKIP("its threads take turns, so that none is in the middle of malloc");
     pthread_t threads[THREADS];
     stop = false;
     for (int i = 0; i < THREADS; i++) NEED(pthread_create(&threads[i], NULL, hammer, NULL) == 0);

@@ -35,8 +35,8 @@ impl fmt::Display for Setup {
 /// What came of compiling.
 pub enum Compiled {
     To(PathBuf),
-    /// There is no such compiler.
-    Missing(String),
+    /// It cannot be done here, and why.
+    No(String),
     Failed(String),
 }
 
@@ -45,7 +45,7 @@ impl Compiled {
     pub fn verdict(self) -> Verdict {
         match self {
             Compiled::To(_) => Verdict::Ok,
-            Compiled::Missing(compiler) => Verdict::Skipped(format!("there is no {compiler}")),
+            Compiled::No(why) => Verdict::Skipped(why),
             Compiled::Failed(why) => Verdict::Failed(why),
         }
     }
@@ -104,7 +104,7 @@ impl Setup {
 
     pub fn cxx(&self, name: &str, source: &str) -> Compiled {
         if self.under_valgrind() {
-            return Compiled::Failed("memcheck.c is C: no C++ program is run under valgrind".into());
+            return Compiled::No("memcheck.c is C, and no C++ program needs to run under valgrind".into());
         }
         self.link(&self.cxx, "-std=c++17", name, &[source])
     }
@@ -143,7 +143,7 @@ impl Setup {
 
 fn run(mut command: Command, compiler: &str, to: PathBuf) -> Compiled {
     match command.stdin(Stdio::null()).output() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Compiled::Missing(compiler.to_owned()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Compiled::No(format!("there is no {compiler}")),
         Err(e) => Compiled::Failed(format!("{compiler}: {e}")),
         Ok(output) if output.status.success() && output.stderr.is_empty() => Compiled::To(to),
         Ok(output) => Compiled::Failed(format!(
