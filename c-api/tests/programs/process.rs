@@ -55,7 +55,12 @@ impl Run {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).args(arguments).current_dir(&dir).stdin(Stdio::null());
         command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
-        command.env(MARK, &mark).env("TMPDIR", &dir).env("STOKEHOLD_UNDER", setup.under()).process_group(0);
+        command
+            .env_remove("LD_LIBRARY_PATH") // cargo's, where a build without the hooks lies
+            .env(MARK, &mark)
+            .env("TMPDIR", &dir)
+            .env("STOKEHOLD_UNDER", setup.under())
+            .process_group(0);
         // Crashes of workers are what is tested: their signals are not the sanitizer's to handle. Leaks are looked for.
         command.env(
             "ASAN_OPTIONS",
