@@ -368,7 +368,6 @@ static void by_fork_with_threads(void)
 
 static void handles_in_a_copy(void)
 {
-    if (under("valgrind")) SKIP("the copy would be looked at for leaks, too");
     before = host_up(with_app("t"));
     stk_error *e = NULL;
     WORKS(run_i64(before.client, "i64", 5, &result_before, &e));
@@ -437,7 +436,6 @@ static void started_by_a_thread_that_ends(void)
 /* Another process of this user joins over a socket. */
 static void a_second_host(void)
 {
-    if (under("valgrind")) SKIP("the copy would be looked at for leaks, too");
     host h = host_up(with_app("t"));
     stk_error *e = NULL;
     int32_t fd = -1;

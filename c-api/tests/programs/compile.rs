@@ -59,7 +59,16 @@ impl Setup {
         assert!(["static", "shared"].contains(&link.as_str()), "STOKEHOLD_LINK is {link:?}");
         // Cargo puts the library and this test beside each other.
         let libraries = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-        let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("c-{}", std::process::id()));
+        let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // What runs that failed have left to look at is large.
+        for entry in fs::read_dir(tmp).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.strip_prefix("c-").and_then(|pid| pid.parse::<u32>().ok());
+            if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let work = tmp.join(format!("c-{}", std::process::id()));
         fs::create_dir_all(&work).unwrap();
         Setup {
             cc: variable("STOKEHOLD_CC", "cc"),
