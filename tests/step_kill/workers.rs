@@ -204,9 +204,11 @@ pub fn round(
     }
     tally.pc = tracee.pc();
     let fate = |index: usize, id: u64| {
+        // In this order: another worker may take it meanwhile.
+        let ran = scene.journal.runs(id);
         let seen = call(index)?;
         let begun = has_begun(&results, index, generations[index]);
-        Ok::<Fate, Wrong>(Fate { id, seen, begun, ran: scene.journal.runs(id) })
+        Ok::<Fate, Wrong>(Fate { id, seen, begun, ran })
     };
     let (first, other) = (fate(0, id)?, fate(1, second)?);
     tally.saw(first.seen.state(), first.begun);
