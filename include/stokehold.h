@@ -383,7 +383,7 @@ typedef stk_status (*stk_app_init_fn)(uintptr_t user, uintptr_t *instance, stk_e
 typedef stk_status (*stk_app_call_fn)(uintptr_t user, const stk_call *call, stk_reply *reply);
 
 /**
- * Called once before a worker leaves in an orderly way. Not after a kill. It must return; see stk_app_call_fn.
+ * Called once before a worker leaves in an orderly way. One that is killed need not get to it. It must return; see stk_app_call_fn.
  */
 typedef void (*stk_app_close_fn)(uintptr_t user);
 
@@ -961,9 +961,10 @@ void stk_config_free(stk_config *config);
 stk_status stk_config_add_app(stk_config *config, stk_str name);
 
 /**
- * How many worker processes; 1 by default, at most 64. Calls wait while all are busy, and their deadlines run.
+ * How many worker processes; 1 by default, at most 64 (with 0, calls end with STK_NO_WORKERS). Calls wait while all are busy, and their deadlines run.
  */
-stk_status stk_config_set_workers(stk_config *config, size_t workers);
+stk_status stk_config_set_workers(stk_config *config,
+                                  size_t workers);
 
 /**
  * How many calls one worker runs at a time; 1 by default. Workers times threads is at most 128.
@@ -1292,7 +1293,8 @@ stk_status stk_iter_next(stk_iter *iter, stk_str *key, stk_value *value);
  * Memory of `size` bytes of this client, for arguments: fill it, then stk_args_push_lease. Not cleared. Where more shared
  * memory must be registered it asks the arbiter, usually for less than a millisecond, for at most 30 seconds.
  *
- * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the client's 2 GiB; STK_OS when the memory file system is full.
+ * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the client's 2 GiB (of regions, which are larger than the leases in
+ * them); STK_OS when the memory file system is full.
  */
 STK_MUST_USE
 stk_status stk_lease_new(const stk_client *client,

@@ -49,7 +49,7 @@ pub type stk_app_call_fn = Option<
     unsafe extern "C-unwind" fn(user: c_uintptr, call: *const stk_call, reply: *mut stk_reply) -> stk_status,
 >;
 
-/// Called once before a worker leaves in an orderly way. Not after a kill. It must return; see stk_app_call_fn.
+/// Called once before a worker leaves in an orderly way. One that is killed need not get to it. It must return; see stk_app_call_fn.
 pub type stk_app_close_fn = Option<unsafe extern "C-unwind" fn(user: c_uintptr)>;
 
 /// User code that workers run. Zero it, then set `struct_size` and what you want.

@@ -132,7 +132,7 @@ pub unsafe extern "C" fn stk_config_add_app(config: *mut stk_config, name: stk_s
     }
 }
 
-/// How many worker processes; 1 by default, at most 64. Calls wait while all are busy, and their deadlines run.
+/// How many worker processes; 1 by default, at most 64 (with 0, calls end with STK_NO_WORKERS). Calls wait while all are busy, and their deadlines run.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_config_set_workers(config: *mut stk_config, workers: usize) -> stk_status {
     // SAFETY: the caller's promise.

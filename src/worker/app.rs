@@ -42,7 +42,7 @@ pub trait App: Send + Sync + Sized + 'static {
     /// on; anything that ends the process ends the call with `WorkerDied`.
     fn call(&self, action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply>;
 
-    /// Called once before the worker leaves in an orderly way. Not after a kill.
+    /// Called once before the worker leaves in an orderly way. One that is killed need not get to it.
     fn close(&self) {}
 }
 
