@@ -12,7 +12,6 @@ use crate::text::{c_uintptr, stk_bytes, stk_str};
 use crate::value::{self, stk_value};
 use std::ffi::{CStr, c_char};
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use stokehold::{AnyApp, Args, Code, Ctx, Error, ValueRef};
 
@@ -147,7 +146,7 @@ impl CApp {
 impl AnyApp for CApp {
     fn call(&self, action: &str, args: Args<'_>, ctx: &Ctx) -> stokehold::Result<stokehold::Reply> {
         let call = Call::new(&self.name, action, args, ctx);
-        let mut reply = Reply::new(call.number);
+        let mut reply = Reply::new(call.id());
         // SAFETY: a function of this type, by the promise of stk_init's caller. What it is lent outlives the call; the
         // pointer types are opaque names of these two.
         let status =
@@ -210,20 +209,21 @@ pub(crate) struct Call<'a> {
     action: &'a str,
     args: Args<'a>,
     ctx: &'a Ctx,
-    /// Which call of this process it is: the leases that were made for it bear the number.
-    number: u32,
     /// What was found wrong last, for an app that returns its status and says no more.
     found: Mutex<Option<Fault>>,
     /// The ids of the leases that were made for it.
     made: Mutex<Vec<u64>>,
 }
 
-static NUMBER: AtomicU32 = AtomicU32::new(1);
-
 impl<'a> Call<'a> {
     fn new(app: &'a str, action: &'a str, args: Args<'a>, ctx: &'a Ctx) -> Call<'a> {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Call { app, action, args, ctx, number, found: Mutex::new(None), made: Mutex::new(Vec::new()) }
+        Call { app, action, args, ctx, found: Mutex::new(None), made: Mutex::new(Vec::new()) }
+    }
+
+    /// Which call of this process it is, while it runs: where it lies. The leases that were made for it bear that, and are
+    /// gone when it ends.
+    fn id(&self) -> usize {
+        ptr::from_ref(self).addr()
     }
 
     /// Runs a function on a call; remembers what went wrong.
@@ -422,7 +422,7 @@ pub unsafe extern "C" fn stk_call_lease(
     unsafe {
         Call::with(call, |call| {
             let out = Out::new(lease, "lease")?;
-            let kept = lease::keep_result(call.ctx.lease(size)?, call.number)?;
+            let kept = lease::keep_result(call.ctx.lease(size)?, call.id())?;
             call.made.lock().unwrap_or_else(PoisonError::into_inner).push(kept.id);
             out.write(kept);
             Ok(())

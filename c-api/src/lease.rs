@@ -37,7 +37,7 @@ enum Held {
     /// For arguments. Shared with the arguments that it was put into.
     Argument(Arc<Lease>),
     /// For the result of this call.
-    Result(ResultLease, u32),
+    Result(ResultLease, usize),
 }
 
 /// All leases of this process. Ids are process-wide, so that a lease can be released after its client was freed.
@@ -111,7 +111,7 @@ pub(crate) fn argument(lease: stk_lease) -> Checked<Arc<Lease>> {
 }
 
 /// The lease for the result of this call, which is given away.
-pub(crate) fn result(lease: stk_lease, call: u32, len: usize) -> Checked<ResultLease> {
+pub(crate) fn result(lease: stk_lease, call: usize, len: usize) -> Checked<ResultLease> {
     leases(|table| match table.find(lease.id).and_then(|slot| slot.held.as_ref()) {
         Some(Held::Result(held, of)) if *of == call && held.len() < len => {
             Err(Fault::invalid(format!("`len` is {len}, the lease has {} bytes", held.len())))
@@ -126,7 +126,7 @@ pub(crate) fn result(lease: stk_lease, call: u32, len: usize) -> Checked<ResultL
     })?
 }
 
-pub(crate) fn keep_result(mut lease: ResultLease, call: u32) -> Checked<stk_lease> {
+pub(crate) fn keep_result(mut lease: ResultLease, call: usize) -> Checked<stk_lease> {
     let (data, size) = (lease.as_mut_ptr().cast(), lease.len());
     let id = keep(Held::Result(lease, call))?;
     Ok(stk_lease { data, size, id })

@@ -23,7 +23,7 @@ pub(crate) struct Reply {
     pub(crate) failed: Option<(String, String)>,
     pub(crate) first_fault: Option<String>,
     /// Which call it answers.
-    call: u32,
+    call: usize,
     poison: Poison,
 }
 
@@ -36,7 +36,7 @@ impl Handle for Reply {
 }
 
 impl Reply {
-    pub(crate) fn new(call: u32) -> Reply {
+    pub(crate) fn new(call: usize) -> Reply {
         Reply {
             tree: Tree::default(),
             lease: None,

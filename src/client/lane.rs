@@ -1,5 +1,6 @@
 //! The client's own side of its lane: which calls are free, what is lent with each, the tail of the ring.
 
+use super::body::Spare;
 use super::lease::Lent;
 use crate::error::{Bound, Error, Kind, Result};
 use crate::limits::LANE_CALLS;
@@ -40,6 +41,8 @@ struct Call {
     lends: AtomicU32,
     /// A worker answered the last call on this line so soon that it probably watches it.
     hot: AtomicBool,
+    /// Where its result is copied to.
+    spare: Spare,
 }
 
 /// Memory that is lent with a call.
@@ -79,6 +82,7 @@ impl Lane {
                 lent: Mutex::new(Vec::new()),
                 lends: AtomicU32::new(0),
                 hot: AtomicBool::new(false),
+                spare: Spare::default(),
             }),
         }
     }
@@ -87,6 +91,12 @@ impl Lane {
     #[inline]
     pub fn line(&self, call: usize) -> &CallLine {
         &self.control.lines()[call]
+    }
+
+    /// Room for the result of a call.
+    #[inline]
+    pub fn spare(&self, call: usize) -> &Spare {
+        &self.calls[call].spare
     }
 
     /// Its calls as a queue.

@@ -1,5 +1,6 @@
 //! The caller's side: connect to a pool, call, lend and borrow memory.
 
+mod body;
 mod call;
 mod connection;
 mod lane;

@@ -1,11 +1,12 @@
 //! From a DONE word to a response or an error: everything that a worker wrote is copied once and checked here.
 
 use super::Response;
+use super::body::Body as Copied;
 use super::connection::Shared;
 use super::lane::Lane;
-use super::response::{Content, Unreadable};
+use super::response::Unreadable;
 use crate::error::{AppError, Bound, Code, Error, Kind as ErrorKind, Result};
-use crate::limits::{INLINE_LEN, RESULT_RECORDS};
+use crate::limits::RESULT_RECORDS;
 use crate::ring::{Life, Word};
 use crate::shm::{BAD_REQUEST, Body, DEADLINE, Owner, Place, Region, ResultKey, Results};
 use crate::wire::{Header, Kind, Outcome, ResponseRef};
@@ -51,9 +52,9 @@ pub(super) fn take(
     let flags = record.flags();
     let content = match record.body() {
         Some(Body::Inline(len)) => {
-            let mut bytes = [0; INLINE_LEN];
-            record.copy_inline(len, &mut bytes);
-            Content::Inline { len, bytes }
+            let mut room = lane.spare(call).take();
+            let len = record.copy_inline(len, &mut room).len();
+            Copied::Inline { len, room }
         }
         Some(Body::Block { region, offset, len }) => {
             let from = match shared.foreign.get(&shared.registry, region, owner, &shared.arbiter) {
@@ -66,7 +67,7 @@ pub(super) fn take(
                     return Ok(Err(unreadable(error)));
                 }
             };
-            Content::Owned(copy(&from, offset, len)?)
+            Copied::Owned(copy(&from, offset, len)?)
         }
         None => return Err("a result's record makes no sense"),
     };

@@ -1,9 +1,9 @@
 //! The result of a call, and the hold on the worker's memory that it lies in.
 
+use super::body::Body;
 use super::connection::Shared;
 use super::lane::Lane;
 use crate::error::{Code, Error, Result};
-use crate::limits::INLINE_LEN;
 use crate::ring::{Life, Word};
 use crate::shm::{Owner, Pinned, Region};
 use crate::wire::{Decode, Kind, Outcome, Reference, Resolve, ResponseRef, Value, ValueRef, WireError};
@@ -20,16 +20,9 @@ pub struct Response {
     call: usize,
     word: Word,
     life: Life,
-    content: Content,
+    body: Body,
     pinned: Pinned,
     left: bool,
-}
-
-/// The private copy of a result's TLV body.
-#[allow(clippy::large_enum_variant)] // the large one is the usual one, and a box would be an allocation a call
-pub(super) enum Content {
-    Inline { len: usize, bytes: [u8; INLINE_LEN] },
-    Owned(Vec<u8>),
 }
 
 impl Response {
@@ -39,9 +32,9 @@ impl Response {
         call: usize,
         word: Word,
         life: Life,
-        content: Content,
+        body: Body,
     ) -> Response {
-        Response { shared, lane, call, word, life, content, pinned: Pinned::default(), left: false }
+        Response { shared, lane, call, word, life, body, pinned: Pinned::default(), left: false }
     }
 
     /// The result as a value that borrows from this response.
@@ -106,10 +99,7 @@ impl Response {
 
     #[inline]
     pub(super) fn body(&self) -> &[u8] {
-        match &self.content {
-            Content::Inline { len, bytes } => &bytes[..*len],
-            Content::Owned(bytes) => bytes,
-        }
+        &self.body
     }
 }
 
@@ -157,6 +147,7 @@ impl Drop for Response {
         if self.left || !self.shared.is_original() {
             return;
         }
+        self.lane.spare(self.call).give(std::mem::replace(&mut self.body, Body::Owned(Vec::new())));
         if let Err(illegal) = self.lane.release(self.call, self.word) {
             self.shared.renew(&self.lane, &illegal.to_string());
         }
