@@ -36,7 +36,9 @@ compare() {
     done
     [ "$count" -eq "$(ls "$work/in" | wc -l)" ] && [ "$count" -ge 19 ]
     echo "$count files agree with sha256sum and gunzip"
-    grep -q '^kill -9: worker died (signal 9) after the call had started' "$log"
+    local pid
+    pid=$(sed -n 's/^worker \([0-9]*\) has a call and hangs in it.*/\1/p' "$log")
+    grep -q "^kill -9: worker $pid died (signal 9) after the call had started" "$log"
     grep -q '^next call: "still here"' "$log"
     grep -q '^replaced: ' "$log"
     [ "$(grep -c ' µs ' "$log")" -eq 3 ]

@@ -133,10 +133,9 @@ pub(crate) fn keep_result(mut lease: ResultLease, call: usize) -> Checked<stk_le
 }
 
 fn keep(held: Held) -> Checked<u64> {
-    leases(|table| {
-        OWNER.store(std::process::id(), Ordering::Relaxed);
-        table.keep(held)
-    })
+    // Before the lock is taken: who finds it taken looks here. What is kept was made in this process.
+    OWNER.store(std::process::id(), Ordering::Relaxed);
+    leases(|table| table.keep(held))
 }
 
 /// Releases what a call made and did not give away.

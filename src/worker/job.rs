@@ -2,7 +2,7 @@
 
 use super::held::Holding;
 use super::lanes::Lane;
-use super::reply::Form;
+use super::reply::{self, Form};
 use super::runtime::Worker;
 use super::{Args, Ctx, Reply, panics};
 use crate::error::{AppError, Code, Error, Kind as ErrorKind};
@@ -172,10 +172,11 @@ impl Worker {
         }
     }
 
-    fn write_reply(&self, record: usize, id: u64, reply: Reply) -> Result<(), Error> {
-        match reply.0 {
-            Form::Inline { len, bytes } => {
-                self.write_inline(record, Kind::Response, id, 0, &bytes[..len]);
+    fn write_reply(&self, record: usize, id: u64, answer: Reply) -> Result<(), Error> {
+        match answer.0 {
+            Form::Inline { len, room } => {
+                self.write_inline(record, Kind::Response, id, 0, &room[..len]);
+                reply::give_back(room);
                 Ok(())
             }
             Form::Large(body) => self.write_large(record, Kind::Response, id, 0, &body),

@@ -3,13 +3,16 @@
 use super::Lease;
 use crate::limits::INLINE_LEN;
 use crate::wire::{self, Encode, Encoder, WireError};
+use std::cell::Cell;
 
 /// One result, encoded already: small ones without an allocation, a [`Lease`] in place.
 pub struct Reply(pub(super) Form);
 
-#[allow(clippy::large_enum_variant)] // the large one is the usual one, and a box would be an allocation a call
+/// Room for a small result. In a box, so that a reply is a few words to move.
+pub(super) type Room = Box<[u8; INLINE_LEN]>;
+
 pub(super) enum Form {
-    Inline { len: usize, bytes: [u8; INLINE_LEN] },
+    Inline { len: usize, room: Room },
     Large(Vec<u8>),
     Lent(Lease),
     Invalid(WireError),
@@ -20,16 +23,27 @@ impl Reply {
     ///
     /// A value that cannot be encoded (a string over its limit, say) becomes an error of the call.
     pub fn new(value: &(impl Encode + ?Sized)) -> Reply {
-        let mut bytes = [0; INLINE_LEN];
-        let mut e = Encoder::new(&mut bytes);
+        let spare = SPARE.try_with(Cell::take).ok().flatten();
+        let mut room = spare.unwrap_or_else(|| Box::new([0; INLINE_LEN]));
+        let mut e = Encoder::new(&mut room[..]);
         if let Err(error) = wire::response(value, &mut e) {
             return Reply(Form::Invalid(error));
         }
         match e.finish() {
-            Ok(len) => Reply(Form::Inline { len, bytes }),
+            Ok(len) => Reply(Form::Inline { len, room }),
             Err(more) => Reply(encode_large(value, more.needed)),
         }
     }
+}
+
+thread_local! {
+    /// The room of this thread's last reply: the next one costs no allocation.
+    static SPARE: Cell<Option<Room>> = const { Cell::new(None) };
+}
+
+/// A reply was published: its room is free.
+pub(super) fn give_back(room: Room) {
+    let _ = SPARE.try_with(|spare| spare.set(Some(room)));
 }
 
 fn encode_large(value: &(impl Encode + ?Sized), needed: usize) -> Form {
