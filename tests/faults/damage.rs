@@ -17,6 +17,7 @@ crate::tests! {
     a_life_that_never_was_keeps_no_lane,
     a_stray_word_does_not_cost_the_worker_that_it_names,
     a_damaged_word_gives_no_memory_away,
+    a_result_that_was_read_outlives_its_lane_and_its_worker,
     a_client_without_descriptors_recovers,
     a_cut_connection_leaves_nothing_behind,
     a_client_that_left_a_copy_of_itself_is_gone,
@@ -85,6 +86,29 @@ fn a_damaged_word_gives_no_memory_away() -> Outcome {
     let all: Vec<_> = calls.filter_map(|outcome| outcome.ok()).collect();
     assert!(all.len() >= 250, "{}", all.len());
     assert_eq!(held.as_bytes().unwrap(), pattern(1, 1000));
+    Ok(())
+}
+
+/// No word names its worker any more, so the region leaves the registry; the response still has it.
+fn a_result_that_was_read_outlives_its_lane_and_its_worker() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let held = call(&client, "pattern").args((1, 100_000)).execute().unwrap();
+    assert_eq!(held.as_bytes().unwrap(), pattern(1, 100_000));
+    let at = lines(true);
+    for call in 0..64 {
+        scribble(at, call, 7);
+    }
+    assert_eq!(fails(call(&client, "add").args((1, 2)).execute()).code(), Code::Protocol);
+    works(&client);
+    let controls = proc::mappings(process::id()).iter().filter(|line| line.contains("control")).count();
+    assert_eq!(controls, 2, "the lane was replaced, and the response holds the old one");
+    let before = client.worker_pids();
+    kill(before[0], Signal::SIGKILL);
+    crate::app::ready(&client, 1, &before);
+    works(&client);
+    assert_eq!(held.as_bytes().unwrap(), pattern(1, 100_000));
     Ok(())
 }
 
