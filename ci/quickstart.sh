@@ -20,7 +20,7 @@ make_files() {
     done
     head -c 20000000 /dev/zero >"$work/in/zeros"
     cp Cargo.lock LICENSE-APACHE "$work/in/"
-    cp target/release/examples/quickstart "$work/in/program"
+    cp "${CARGO_TARGET_DIR:-target}/release/examples/quickstart" "$work/in/program"
 }
 
 compare() {
