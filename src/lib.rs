@@ -15,7 +15,8 @@
 //!
 //! In the worker:
 //!
-//! * [`App`] is your code ([`AnyApp`] where its name is only known at run time), with [`Args`] to read, a [`Reply`] to give, and [`Ctx`] for what surrounds the call.
+//! * [`App`] is your code ([`AnyApp`] where its name is only known at run time), with [`Args`] to read, a [`Reply`] to
+//!   give, and [`Ctx`] for what surrounds the call.
 //! * [`ResultLease`], from [`Ctx::lease`], is memory in which a result is built in place.
 //!
 //! On both sides:

@@ -126,6 +126,7 @@ impl CApp {
 
     /// Makes the instance of this worker.
     pub(crate) fn start(&self) -> stokehold::Result<Box<dyn AnyApp>> {
+        lease::begin_here();
         let mut app = self.clone();
         if let Some(init) = app.init {
             let mut error = ptr::null_mut();

@@ -4,6 +4,7 @@ use crate::config::mode;
 use crate::error::stk_error;
 use crate::fault::Fault;
 use crate::guard::{Handle, Out, Poison, free, guard, guard_handle, not_in_log_callback};
+use crate::lease;
 use crate::status::*;
 use std::os::fd::BorrowedFd;
 use std::ptr;
@@ -28,6 +29,7 @@ impl Handle for stk_client {
 
 impl stk_client {
     pub(crate) fn boxed(inner: Client) -> *mut stk_client {
+        lease::begin_here();
         Box::into_raw(Box::new(stk_client { inner, poison: Poison::default() }))
     }
 }

@@ -85,18 +85,32 @@ impl Table {
     }
 }
 
-/// Which process the table's lock is of.
+/// Which process the table's lock is of: the last one that made a client, or an app's instance.
 static OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// Says that this process may have leases: before it can have any.
+pub(crate) fn begin_here() {
+    OWNER.store(std::process::id(), Ordering::Relaxed);
+}
+
+/// A forked copy has none.
+fn check_process() -> Checked<()> {
+    match OWNER.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        owner if owner == std::process::id() => Ok(()),
+        _ => Err(Fault::There(stokehold::Kind::Forked.into())),
+    }
+}
 
 /// Runs `body` on the table. In a forked copy the lock may be held by a thread that is not there.
 fn leases<T>(body: impl FnOnce(&mut Table) -> T) -> Checked<T> {
     let mut table = match LEASES.try_lock() {
         Ok(table) => table,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        Err(TryLockError::WouldBlock) if OWNER.load(Ordering::Relaxed) != std::process::id() => {
-            return Err(Fault::There(stokehold::Kind::Forked.into()));
+        Err(TryLockError::WouldBlock) => {
+            check_process()?;
+            LEASES.lock().unwrap_or_else(PoisonError::into_inner)
         }
-        Err(TryLockError::WouldBlock) => LEASES.lock().unwrap_or_else(PoisonError::into_inner),
     };
     Ok(body(&mut table))
 }
@@ -128,14 +142,8 @@ pub(crate) fn result(lease: stk_lease, call: usize, len: usize) -> Checked<Resul
 
 pub(crate) fn keep_result(mut lease: ResultLease, call: usize) -> Checked<stk_lease> {
     let (data, size) = (lease.as_mut_ptr().cast(), lease.len());
-    let id = keep(Held::Result(lease, call))?;
+    let id = leases(|table| table.keep(Held::Result(lease, call)))?;
     Ok(stk_lease { data, size, id })
-}
-
-fn keep(held: Held) -> Checked<u64> {
-    // Before the lock is taken: who finds it taken looks here. What is kept was made in this process.
-    OWNER.store(std::process::id(), Ordering::Relaxed);
-    leases(|table| table.keep(held))
 }
 
 /// Releases what a call made and did not give away.
@@ -170,7 +178,8 @@ pub unsafe extern "C" fn stk_lease_new(
             let out = Out::new(lease, "lease")?;
             let mut held = client.inner.lease(size)?;
             let data = held.as_mut_ptr().cast();
-            let id = keep(Held::Argument(Arc::new(held)))?;
+            let held = Held::Argument(Arc::new(held));
+            let id = leases(|table| table.keep(held))?;
             out.write(stk_lease { data, size, id });
             Ok(())
         })
@@ -182,9 +191,7 @@ pub unsafe extern "C" fn stk_lease_new(
 #[unsafe(no_mangle)]
 pub extern "C" fn stk_lease_writable(lease: stk_lease) -> stk_status {
     guard(ptr::null_mut(), || {
-        if OWNER.load(Ordering::Relaxed) != std::process::id() && lease.id != 0 {
-            return Err(Fault::There(stokehold::Kind::Forked.into()));
-        }
+        check_process()?;
         leases(|table| match table.find(lease.id).and_then(|slot| slot.held.as_mut()) {
             Some(Held::Argument(held)) => match Arc::get_mut(held).and_then(|held| held.try_as_mut()) {
                 Some(_) => Ok(()),

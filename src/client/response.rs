@@ -92,9 +92,14 @@ impl Response {
         }
     }
 
-    fn region(&self, index: u16) -> Result<Arc<Region>> {
+    /// The region of a reference, kept from the first time that it is met.
+    fn region(&self, index: u16) -> Result<&Region> {
+        if let Some(kept) = self.pinned.find(index) {
+            return Ok(kept);
+        }
         let owner = Owner::Life(self.life.get());
-        self.shared.foreign.get(&self.shared.registry, index, owner, &self.shared.arbiter)
+        let region = self.shared.foreign.get(&self.shared.registry, index, owner, &self.shared.arbiter)?;
+        Ok(self.pinned.keep(index, &region))
     }
 
     #[inline]
@@ -109,10 +114,7 @@ impl Resolve for Response {
         if !self.shared.is_original() {
             return Err(bad); // a forked copy does not have the worker's memory
         }
-        let region = match self.pinned.find(reference.region) {
-            Some(kept) => kept,
-            None => self.pinned.keep(reference.region, &self.region(reference.region).map_err(|_| bad)?),
-        };
+        let region = self.region(reference.region).map_err(|_| bad)?;
         region.lend(reference.offset, reference.len).ok_or(bad)
     }
 }

@@ -228,8 +228,8 @@ impl Builder {
                 return Err(error.context("waiting for the arbiter to become ready"));
             }
             _ => {
-                let why = "the arbiter ended before it was ready; a program that is run again must call \
-                           init first (stokehold::init, in C stk_init)";
+                let why =
+                    format!("the arbiter ended before it was ready; a program that is run again {MUST}");
                 return Err(Error::new(Kind::Start(why.into())));
             }
         };
@@ -252,11 +252,14 @@ fn settle(mut middle: process::Child, timeout: Duration) -> Result<()> {
     {
         let _ = pidfd::send_signal(handle.as_fd(), Signal::SIGKILL);
         let _ = middle.wait();
-        let why = "the arbiter's program does not become an arbiter: it must call init first (stokehold::init, in C stk_init)";
+        let why = format!("the arbiter's program does not become an arbiter: it {MUST}");
         return Err(Error::new(Kind::Start(why.into())));
     }
     middle.wait().map(drop)
 }
+
+/// What every program that becomes an arbiter begins with, in the words of both languages.
+const MUST: &str = "must call init first (stokehold::init, in C stk_init)";
 
 /// How long a program may take until its `init` has made an arbiter of it.
 const MIDDLE_TIMEOUT: Duration = Duration::from_secs(20);

@@ -112,7 +112,9 @@ fn become_arbiter(
         Ok(()) => match process::task_count() {
             Ok(found) if found > 1 => {
                 let error = Error::new(Kind::Threads { found });
-                refuse(socket, &error.context("a thread was started before or within init (by a constructor, a logger, a sanitizer)"))
+                let why =
+                    "a thread was started before or within init (by a constructor, a logger, a sanitizer)";
+                refuse(socket, &error.context(why))
             }
             _ => arbiter::run(socket, token, &apps),
         },

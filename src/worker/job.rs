@@ -9,7 +9,8 @@ use crate::error::{AppError, Code, Error, Kind as ErrorKind};
 use crate::limits::INLINE_LEN;
 use crate::ring::{Completed, Entry};
 use crate::shm::{
-    BAD_REQUEST, Begun, Body, DEADLINE, Deadline, OwnRecord, Owner, Pinned, Place, Record, ResultKey, Results,
+    BAD_REQUEST, Begun, Body, DEADLINE, Deadline, OwnRecord, Owner, Pinned, Place, Record, Region, ResultKey,
+    Results,
 };
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
@@ -242,6 +243,8 @@ impl Worker {
 
 /// An error as its caller gets it.
 fn describe(error: &Error) -> (AppError, u64) {
+    let plain =
+        |class: &str, message: String| AppError { class: class.into(), message, traceback: String::new() };
     match error.kind() {
         ErrorKind::App(said) => {
             let mut said = said.clone();
@@ -254,25 +257,10 @@ fn describe(error: &Error) -> (AppError, u64) {
             }
             (said, 0)
         }
-        ErrorKind::BadRequest(why) => {
-            let said =
-                AppError { class: "BadRequest".into(), message: why.to_string(), traceback: String::new() };
-            (said, BAD_REQUEST)
-        }
-        ErrorKind::Deadline { .. } => {
-            let said =
-                AppError { class: "Deadline".into(), message: error.to_string(), traceback: String::new() };
-            (said, DEADLINE)
-        }
-        ErrorKind::Value(_) | ErrorKind::Frame(_) => {
-            let said =
-                AppError { class: "BadRequest".into(), message: error.to_string(), traceback: String::new() };
-            (said, BAD_REQUEST)
-        }
-        _ => {
-            let class = format!("{:?}", error.code());
-            (AppError { class, message: error.to_string(), traceback: String::new() }, 0)
-        }
+        ErrorKind::BadRequest(why) => (plain("BadRequest", why.to_string()), BAD_REQUEST),
+        ErrorKind::Value(_) | ErrorKind::Frame(_) => (plain("BadRequest", error.to_string()), BAD_REQUEST),
+        ErrorKind::Deadline { .. } => (plain("Deadline", error.to_string()), DEADLINE),
+        _ => (plain(&format!("{:?}", error.code()), error.to_string()), 0),
     }
 }
 
@@ -286,6 +274,16 @@ struct ClientMemory<'w> {
 }
 
 impl ClientMemory<'_> {
+    /// The region of a reference, kept from the first time that it is met.
+    fn region(&self, index: u16) -> Result<&Region, Error> {
+        if let Some(kept) = self.pinned.find(index) {
+            return Ok(kept);
+        }
+        let (worker, owner) = (self.worker, Owner::of_lane(self.lane.serial));
+        let region = worker.foreign.get(&worker.registry, index, owner, &worker.fetcher)?;
+        Ok(self.pinned.keep(index, &region))
+    }
+
     /// Remembers an error that is not the caller's doing; what comes back stands for it.
     fn note(&self, error: Error) -> Error {
         if matches!(error.code(), Code::BadRequest | Code::Incompatible | Code::Protocol) {
@@ -299,21 +297,10 @@ impl ClientMemory<'_> {
 impl Resolve for ClientMemory<'_> {
     fn resolve(&self, reference: Reference) -> Result<&[u8], WireError> {
         let bad = WireError::BadReference { region: reference.region };
-        let region = match self.pinned.find(reference.region) {
-            Some(kept) => kept,
-            None => {
-                let owner = Owner::of_lane(self.lane.serial);
-                let worker = self.worker;
-                let region = worker.foreign.get(&worker.registry, reference.region, owner, &worker.fetcher);
-                self.pinned.keep(
-                    reference.region,
-                    &region.map_err(|error| {
-                        self.note(error);
-                        bad
-                    })?,
-                )
-            }
-        };
+        let region = self.region(reference.region).map_err(|error| {
+            self.note(error);
+            bad
+        })?;
         region.lend(reference.offset, reference.len).ok_or(bad)
     }
 }

@@ -310,8 +310,33 @@ static void *sleeper(void *unused)
     return unused;
 }
 
+/* A host with something of each kind in its hands. */
+static void hold_before(void)
+{
+    stk_error *e = NULL;
+    before = host_up(with_app("t"));
+    WORKS(run_i64(before.client, "i64", 5, &result_before, &e));
+    WORKS(run(before.client, "large", NULL, &large_before, &e));
+    WORKS(stk_lease_new(before.client, 100, &lease_before, &e));
+}
+
+/* What a copy did to its copies of them was nothing to these. */
+static void all_of_before_is_there(void)
+{
+    int64_t five = 0;
+    stk_bytes bytes;
+    CHECK(ask(before.client, "i64", 6) == 6);
+    CHECK(stk_result_i64(result_before, &five) == STK_OK && five == 5);
+    stk_result_free(result_before);
+    CHECK(stk_result_bytes(large_before, &bytes) == STK_OK && bytes.len == 50000);
+    stk_result_free(large_before);
+    IS(STK_OK, stk_lease_release(lease_before));
+    host_down(before);
+}
+
 static void by_fork(void)
 {
+    stk_error *e = NULL;
     if (under("valgrind")) SKIP("the copies would run under valgrind, which lacks system calls that they need");
     int ends[2];
     NEED(pipe(ends) == 0);
@@ -320,11 +345,7 @@ static void by_fork(void)
         ends[i] = fcntl(low, F_DUPFD, 300);
         close(low);
     }
-    before = host_up(with_app("t"));
-    stk_error *e = NULL;
-    WORKS(run_i64(before.client, "i64", 5, &result_before, &e));
-    WORKS(run(before.client, "large", NULL, &large_before, &e));
-    WORKS(stk_lease_new(before.client, 100, &lease_before, &e));
+    hold_before();
     stk_config *config = with_app("t");
     IS(STK_OK, stk_config_set_fork(config));
     IS(STK_INVALID, stk_config_keep_fd(config, -1));
@@ -341,15 +362,7 @@ static void by_fork(void)
     CHECK(stk_result_bool(result, &other) == STK_OK && !other);
     stk_result_free(result);
     host_down(h);
-    CHECK(ask(before.client, "i64", 6) == 6); /* what the worker freed was its copy */
-    int64_t five = 0;
-    CHECK(stk_result_i64(result_before, &five) == STK_OK && five == 5);
-    stk_result_free(result_before);
-    stk_bytes bytes;
-    CHECK(stk_result_bytes(large_before, &bytes) == STK_OK && bytes.len == 50000);
-    stk_result_free(large_before);
-    IS(STK_OK, stk_lease_release(lease_before));
-    host_down(before);
+    all_of_before_is_there();
     close(ends[0]), close(ends[1]);
 }
 
@@ -368,23 +381,13 @@ static void by_fork_with_threads(void)
 
 static void handles_in_a_copy(void)
 {
-    before = host_up(with_app("t"));
-    stk_error *e = NULL;
-    WORKS(run_i64(before.client, "i64", 5, &result_before, &e));
-    WORKS(run(before.client, "large", NULL, &large_before, &e));
-    WORKS(stk_lease_new(before.client, 100, &lease_before, &e));
+    hold_before();
     const pid_t copy = fork();
     if (copy == 0) _exit(in_a_copy());
     int status = -1;
     CHECK(waitpid(copy, &status, 0) == copy);
     if (status != 0) CHECK(!"the copy found all as it should be"), fprintf(stderr, "status %#x\n", (unsigned)status);
-    CHECK(ask(before.client, "i64", 6) == 6);
-    stk_result_free(result_before);
-    stk_bytes bytes;
-    CHECK(stk_result_bytes(large_before, &bytes) == STK_OK && bytes.len == 50000);
-    stk_result_free(large_before);
-    IS(STK_OK, stk_lease_release(lease_before));
-    host_down(before);
+    all_of_before_is_there();
 }
 
 static void a_second_init(void)
