@@ -23,6 +23,16 @@ pub struct Client {
     pub process: Option<OwnedFd>,
     /// Its lanes: one, and those that were found damaged.
     pub lanes: Vec<usize>,
+    /// When it must have said HELLO, monotonic nanoseconds. The host vouches for those that it brings: it may give such
+    /// a socket to a process that it starts later.
+    pub silent_until: Option<u64>,
+}
+
+impl Client {
+    /// Whether it came through the door and did not say HELLO.
+    pub fn is_silent(&self) -> bool {
+        self.process.is_none() && self.silent_until.is_some()
+    }
 }
 
 /// One lane as the arbiter keeps it.
@@ -53,13 +63,13 @@ impl Lane {
 }
 
 impl Arbiter<'_> {
-    /// A new client's socket.
-    pub(super) fn accept(&mut self, fd: OwnedFd) -> Result<()> {
+    /// A new client's socket; it must say HELLO by then.
+    pub(super) fn accept(&mut self, fd: OwnedFd, silent_until: Option<u64>) -> Result<()> {
         socket::set_nonblocking(fd.as_fd(), true)?;
         let number = self.next_client;
         self.next_client = self.next_client.wrapping_add(1);
         self.watch(fd.as_fd(), Source::Client(number))?;
-        let client = Client { stream: Some(Stream::new(fd)), process: None, lanes: Vec::new() };
+        let client = Client { stream: Some(Stream::new(fd)), process: None, lanes: Vec::new(), silent_until };
         self.clients.insert(number, client);
         // What it wrote before we watched makes no edge.
         self.client_said(number);

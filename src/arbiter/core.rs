@@ -1,6 +1,7 @@
 //! The arbiter itself: its state, its loop, and the effects of what the policy decides.
 
 use super::clients::{Client, Lane};
+use super::door::Door;
 use super::regions::Regions;
 use super::settings::Settings;
 use super::tick::TICK_NS;
@@ -8,20 +9,18 @@ use super::token::Source;
 use super::workers::{Incarnation, ring_life};
 use crate::conn::{Message, Received, Stream};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::pool::{self, Action, Config, Event, Life, Policy, Stop};
+use crate::pool::{self, Action, Event, Life, Policy, Stop};
 use crate::shm::{Board, PoolState, Registry, SlotState};
 use crate::sys::process;
-use crate::sys::signal::{self, Incoming};
-use crate::sys::{clock, errno_of, fd, pidfd, socket};
+use crate::sys::signal::Incoming;
+use crate::sys::{clock, errno_of};
 use crate::wire::Kind;
 use crate::worker::Apps;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
-use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 /// Everything that the arbiter knows. One thread, no locks.
@@ -42,20 +41,22 @@ pub struct Arbiter<'a> {
     pub(super) mourned: Vec<Life>,
     pub(super) next_client: u32,
     pub(super) next_serial: u64,
-    poll: Poll,
-    policy: Policy,
-    host: Option<Stream>,
-    host_pidfd: OwnedFd,
-    signals: Incoming,
-    started: Started,
-    events: VecDeque<Event>,
-    deciding: bool,
-    exiting: bool,
+    pub(super) poll: Poll,
+    pub(super) policy: Policy,
+    /// Who started it, and lives as long; one that is served has a door instead.
+    pub(super) host: Option<Stream>,
+    pub(super) host_pidfd: Option<OwnedFd>,
+    pub(super) door: Option<Door>,
+    pub(super) signals: Incoming,
+    pub(super) started: Started,
+    pub(super) events: VecDeque<Event>,
+    pub(super) deciding: bool,
+    pub(super) exiting: bool,
 }
 
 /// What the host was told of the start.
 #[derive(Debug)]
-enum Started {
+pub(super) enum Started {
     /// Nothing yet.
     Waiting {
         /// What a worker said that could not boot.
@@ -74,133 +75,32 @@ const BUDGET: usize = 64;
 const LINGER_NS: u64 = 500_000_000;
 /// How often it looks meanwhile whether all have.
 const LINGER_STEP_NS: u64 = 2_000_000;
-/// How long the host may take to send its configuration.
-const CONFIG_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The arbiter's whole life, in the process that is to become it; it has one task. `socket` leads to the host.
-pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
-    // Its own come from here on; what is open already belongs to the program.
-    let kept = fd::listed().unwrap_or_default().into_iter().filter(|fd| *fd != socket.as_raw_fd()).collect();
-    // A panic must not unwind into the program that this is a copy of.
-    let status = panic::catch_unwind(AssertUnwindSafe(|| supervise(socket, token, apps, kept)));
-    process::exit_now(status.unwrap_or_else(|payload| {
-        mem::forget(payload); // dropping it may panic again
-        log::error!("the arbiter panicked");
-        INTERNAL_ERROR
-    }))
-}
-
-/// Exit status of an arbiter that panicked.
-const INTERNAL_ERROR: i32 = 70;
-
-fn supervise(socket: OwnedFd, token: u128, apps: &Apps, kept: Vec<RawFd>) -> i32 {
-    let mut link = crate::conn::Link::new(socket);
-    match start(&mut link, token, apps, kept) {
-        Ok(mut arbiter) => {
-            arbiter.host = Some(link.into_stream());
-            match arbiter.live() {
-                Ok(()) => 0,
-                Err(error) => {
-                    log::error!("the arbiter gives up: {error}");
-                    1
-                }
-            }
-        }
-        Err(error) => {
-            log::error!("the arbiter cannot start: {error}");
-            let _ = link.send(Message::refused(&error));
-            1
-        }
-    }
-}
-
-fn start<'a>(
-    link: &mut crate::conn::Link,
-    token: u128,
-    apps: &'a Apps,
-    kept: Vec<RawFd>,
-) -> Result<Arbiter<'a>> {
-    let mut config = match link.receive(Some(CONFIG_TIMEOUT))? {
-        Some(message) => message.expect(Kind::Config)?,
-        None => {
-            return Err(Error::new(ErrorKind::Start(
-                "the host closed before it sent a configuration".into(),
-            )));
-        }
-    };
-    if config.str("token")? != format!("{token:032x}") {
-        return Err(Error::new(ErrorKind::Start(
-            "the host's token is not the one in the environment".into(),
-        )));
-    }
-    let [host_pidfd] = config.take_fds()?;
-    let settings = Settings::from_message(&config)?;
-    if let Some(unknown) = settings.apps.iter().find(|name| !apps.knows(name)) {
-        let known: Vec<&str> = apps.names().collect();
-        let why =
-            format!("the arbiter's program knows no app named {unknown:?}; it knows: {}", known.join(", "));
-        return Err(Error::new(ErrorKind::Start(why.into())));
-    }
-    if settings.build != 0 && settings.build != process::exe_identity()? {
-        let why = "the program was replaced between the host's start and the pool's";
-        return Err(Error::new(ErrorKind::Incompatible(why.into())));
-    }
-    process::new_session().or_else(|e| if errno_of(&e) == Some(libc::EPERM) { Ok(()) } else { Err(e) })?;
-    process::set_name("stk-arbiter")?;
-    process::oom_score_adj(-500);
-    signal::ignore(Signal::SIGPIPE)?;
-    // A log file that reached the limit on file sizes must not be the end of the pool.
-    signal::ignore(Signal::SIGXFSZ)?;
-    signal::ignore(Signal::SIGHUP)?;
-    let signals = Incoming::new(&[Signal::SIGTERM, Signal::SIGINT])?;
-    let (nofile, _) = fd::raise_nofile()?;
-    socket::set_nonblocking(link.fd(), true)?;
-    let seed = process::getrandom_u128()? as u64;
-    let config = Config { max_lives: settings.places(), ..settings.policy };
-    let policy = Policy::new(config, seed, clock::monotonic_ns())?;
-    Ok(Arbiter {
-        apps,
-        settings,
-        kept,
-        nofile,
-        registry: Registry::create()?,
-        board: Board::create()?,
-        own_pidfd: pidfd::of_self()?,
-        workers: BTreeMap::new(),
-        clients: BTreeMap::new(),
-        lanes: Vec::new(),
-        regions: Regions::default(),
-        mourned: Vec::new(),
-        next_client: 1,
-        next_serial: 0,
-        poll: Poll::new()?,
-        policy,
-        host: None,
-        host_pidfd,
-        signals,
-        started: Started::Waiting { why: None, ended: None },
-        events: VecDeque::new(),
-        deciding: false,
-        exiting: false,
-    })
-}
 
 impl Arbiter<'_> {
-    fn live(&mut self) -> Result<()> {
+    /// Supervises until the pool is closed.
+    pub(super) fn live(&mut self) -> Result<()> {
         self.act(Action::SetState { state: self.policy.state() });
         if let Some(host) = &self.host {
             self.watch(host.fd(), Source::Host)?;
         }
-        self.watch(self.host_pidfd.as_fd(), Source::HostGone)?;
+        if let Some(host) = &self.host_pidfd {
+            self.watch(host.as_fd(), Source::HostGone)?;
+        }
+        if let Some(door) = &self.door {
+            self.watch(door.endpoint.listener(), Source::Door)?;
+        }
         self.watch(self.signals.as_fd(), Source::Signals)?;
         self.decide(Event::Tick);
         self.host_said();
+        self.knocked();
         let mut events = Events::with_capacity(256);
         let mut tick_at = clock::monotonic_ns() + TICK_NS;
         let mut linger_until = None;
         loop {
             let now = clock::monotonic_ns();
-            let mut until = self.policy.next_deadline().map_or(tick_at, |at| at.min(tick_at));
+            let accept_at = self.door.as_ref().and_then(|door| door.again_at);
+            let due = [self.policy.next_deadline(), accept_at].into_iter().flatten();
+            let mut until = due.fold(tick_at, u64::min);
             if self.exiting {
                 if now >= *linger_until.get_or_insert(now + LINGER_NS) || !self.has_results() {
                     break;
@@ -221,6 +121,9 @@ impl Arbiter<'_> {
             if self.policy.next_deadline().is_some_and(|at| at <= now) {
                 self.decide(Event::Tick);
             }
+            if accept_at.is_some_and(|at| at <= now) {
+                self.knocked();
+            }
             if now >= tick_at {
                 self.tick();
                 tick_at = clock::monotonic_ns() + TICK_NS;
@@ -236,10 +139,10 @@ impl Arbiter<'_> {
         match source {
             Source::Host => self.host_said(),
             Source::HostGone => self.host_gone(),
+            Source::Door => self.knocked(),
             Source::Signals => {
                 while let Ok(Some(arrival)) = self.signals.next() {
-                    log::info!("signal {}: the pool is shut down", arrival.signal);
-                    self.decide(Event::Shutdown { mode: Stop::Drain });
+                    self.signalled(arrival.signal);
                 }
             }
             Source::Control(life) => self.worker_said(life, true),
@@ -249,6 +152,16 @@ impl Arbiter<'_> {
             Source::Client(number) => self.client_said(number),
             Source::ClientGone(number) => self.client_gone(number),
         }
+    }
+
+    fn signalled(&mut self, signal: Signal) {
+        if signal == Signal::SIGHUP {
+            return log::warn!("{signal}: a pool cannot be reloaded; restart it");
+        }
+        let closing = matches!(self.policy.state(), pool::PoolState::ShuttingDown | pool::PoolState::Closed);
+        let how = if closing { "what still runs is killed" } else { "the pool is shut down" };
+        log::info!("{signal}: {how}");
+        self.decide(Event::Shutdown { mode: Stop::Drain }); // the second time it means now
     }
 
     fn host_said(&mut self) {
@@ -277,7 +190,7 @@ impl Arbiter<'_> {
             }
             Kind::Connect => {
                 let [fd] = message.take_fds()?;
-                if let Err(error) = self.accept(fd) {
+                if let Err(error) = self.accept(fd, None) {
                     self.trouble(format!("a client could not be accepted: {error}"));
                 }
                 Ok(None)
@@ -395,6 +308,9 @@ impl Arbiter<'_> {
     /// Tells the host, once, that the pool is ready or that it is not to be.
     fn tell_start(&mut self) {
         let Started::Waiting { why, ended } = &self.started else { return };
+        if self.host.is_none() {
+            return;
+        }
         let failed = self.policy.state() == pool::PoolState::Degraded;
         let answer = if let Some(why) = why {
             Message::refused(&Error::new(ErrorKind::Start(format!("a worker cannot boot: {why}").into())))
@@ -446,22 +362,27 @@ impl Arbiter<'_> {
 
     /// Puts a descriptor under watch, for reading and for room to write.
     pub(super) fn watch(&self, fd: BorrowedFd<'_>, source: Source) -> Result<()> {
-        let interest = match source {
-            Source::Control(_) | Source::Fetch(_) | Source::Client(_) | Source::Host => {
-                Interest::READABLE | Interest::WRITABLE
-            }
-            _ => Interest::READABLE,
-        };
-        Ok(self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), source.token(), interest)?)
+        let fd = fd.as_raw_fd();
+        Ok(self.poll.registry().register(&mut SourceFd(&fd), source.token(), interest(source))?)
     }
 
-    fn rewatch(&self, fd: BorrowedFd<'_>, source: Source) -> Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        Ok(self.poll.registry().reregister(&mut SourceFd(&fd.as_raw_fd()), source.token(), interest)?)
+    /// Has it tell once more of what is there already.
+    pub(super) fn rewatch(&self, fd: BorrowedFd<'_>, source: Source) -> Result<()> {
+        let fd = fd.as_raw_fd();
+        Ok(self.poll.registry().reregister(&mut SourceFd(&fd), source.token(), interest(source))?)
     }
 
     /// Takes a descriptor out, before it is closed: a forked copy would keep its epoll entry alive.
     pub(super) fn unwatch(&self, fd: BorrowedFd<'_>) {
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd.as_raw_fd()));
+    }
+}
+
+fn interest(source: Source) -> Interest {
+    match source {
+        Source::Control(_) | Source::Fetch(_) | Source::Client(_) | Source::Host => {
+            Interest::READABLE | Interest::WRITABLE
+        }
+        _ => Interest::READABLE,
     }
 }

@@ -7,12 +7,15 @@
 
 mod clients;
 mod core;
+mod door;
+mod endpoint;
 mod regions;
 mod repair;
 mod settings;
+mod start;
 mod tick;
 mod token;
 mod workers;
 
-pub use self::core::run;
 pub use settings::Settings;
+pub use start::{run, serve};

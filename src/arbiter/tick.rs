@@ -107,6 +107,7 @@ impl Arbiter<'_> {
         }
         self.watch_marks();
         self.bury();
+        self.drop_silent(now);
         self.forget_silent_clients();
         self.reclaim_closing();
     }

@@ -24,6 +24,8 @@ pub enum Source {
     Client(u32),
     /// A client's pidfd.
     ClientGone(u32),
+    /// The socket that listens.
+    Door,
 }
 
 const KIND: u32 = 32;
@@ -41,6 +43,7 @@ impl Source {
             Source::ThreadGone(life) => (6, life.get().into()),
             Source::Client(n) => (7, n),
             Source::ClientGone(n) => (8, n),
+            Source::Door => (9, 0),
         };
         Token((kind as usize) << KIND | number as usize)
     }
@@ -59,6 +62,7 @@ impl Source {
             6 => Source::ThreadGone(life()?),
             7 => Source::Client(number),
             8 => Source::ClientGone(number),
+            9 => Source::Door,
             _ => return None,
         })
     }
@@ -81,6 +85,7 @@ mod tests {
             Source::ThreadGone(life),
             Source::Client(u32::MAX),
             Source::ClientGone(0),
+            Source::Door,
         ] {
             assert_eq!(Source::of(source.token()), Some(source));
         }

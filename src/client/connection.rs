@@ -13,10 +13,11 @@ use crate::shm::{
 };
 use crate::sys::fd::{self, Inheritable};
 use crate::sys::fork_guard::ForkGuard;
-use crate::sys::{pidfd, process};
+use crate::sys::{pidfd, process, socket};
 use crate::wire::Kind;
 use arc_swap::ArcSwap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -70,7 +71,9 @@ pub(super) struct Arbiter {
 }
 
 /// How long the arbiter may take over an answer before it counts as stuck.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an arbiter that listens may take to let somebody in, where many are waiting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Client {
     /// Joins a pool over a connected socket that its arbiter listens on. See
@@ -105,6 +108,18 @@ impl Client {
             replaced: Mutex::new(Vec::new()),
         };
         Ok(Client { shared: Arc::new(shared) })
+    }
+
+    /// Joins the pool that is served under this path: by `stokehold serve`, or by a program that calls
+    /// [`Builder::serve`](crate::Builder::serve). From any thread, and without `init`. Blocks for at most 10 seconds
+    /// until it is let in, and 30 until it has its lane.
+    ///
+    /// # Errors
+    /// `Os` when nobody listens there, or it is not this user's to connect to; `Incompatible` when the pool is another
+    /// user's or of another version; `Overloaded`, or `Start`, when there is no room for one more client.
+    pub fn connect_path(path: impl AsRef<Path>, options: Options) -> Result<Client> {
+        fd::occupy_standard()?;
+        Client::connect(reach(path.as_ref())?, options)
     }
 
     /// A call of an app's action, to be completed with arguments and sent with `execute`.
@@ -145,6 +160,18 @@ impl Client {
         }
         self.shared.registry.ready_pids()
     }
+}
+
+/// A socket to the arbiter that serves under this path, which must be a process of this user.
+pub(super) fn reach(path: &Path) -> Result<OwnedFd> {
+    let socket = socket::connect(path, CONNECT_TIMEOUT).map_err(|e| e.context(path.display().to_string()))?;
+    let server = socket::peer_credentials(socket.as_fd())?.uid;
+    if server != process::uid() {
+        let why =
+            format!("{} is served by user {server}, this process is {}", path.display(), process::uid());
+        return Err(Error::new(ErrorKind::Incompatible(why.into())));
+    }
+    Ok(socket)
 }
 
 impl Shared {

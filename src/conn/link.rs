@@ -66,7 +66,13 @@ impl Link {
     pub fn ask(&mut self, mut question: Message, answer: Kind, timeout: Option<Duration>) -> Result<Message> {
         self.last += 1;
         question.id = self.last;
-        self.send(question).map_err(ended)?;
+        if let Err(error) = self.send(question) {
+            // One that sends its caller away says why before it closes.
+            return match self.receive(Some(Duration::ZERO)) {
+                Ok(Some(said)) => said.expect(answer),
+                _ => Err(ended(error)),
+            };
+        }
         loop {
             let Some(message) = self.receive(timeout).map_err(ended)? else {
                 return Err(Error::new(ErrorKind::ArbiterDied { started: false }));

@@ -175,32 +175,9 @@ impl Builder {
     /// `Config` for settings that cannot be; `Start` when the program cannot be run, does not know an app, or a
     /// worker cannot boot; `Threads` when a fork is asked for in a process with several.
     pub fn start(self) -> Result<Pool> {
-        let settings = Settings {
-            apps: self.apps.clone(),
-            threads: self.threads,
-            policy: self.policy,
-            mode: self.mode,
-            timeout_ns: ns(self.timeout_ms),
-            worker_quota: CLIENT_QUOTA as u64,
-            // The Rust runtime ignores SIGPIPE before `main`; no child of a Rust program inherits that.
-            signals: Saved::now()?.not_ignoring(Signal::SIGPIPE),
-            build: match self.way {
-                Way::Again => process::exe_identity()?,
-                _ => 0,
-            },
-        };
-        settings.check()?;
+        let settings = self.settings()?;
         if !matches!(self.way, Way::Helper(_)) {
-            let known = known_apps();
-            let known = known.as_ref().ok_or_else(|| {
-                Error::new(Kind::Config(
-                    "init was not called before the pool was started (stokehold::init, in C stk_init)".into(),
-                ))
-            })?;
-            if let Some(unknown) = self.apps.iter().find(|name| !known.knows(name)) {
-                let why = format!("no app named {unknown:?} was registered in init");
-                return Err(Error::new(Kind::Config(why.into())));
-            }
+            self.check_apps()?;
         }
         fd::occupy_standard()?;
         let token = process::getrandom_u128()?;
@@ -236,6 +213,43 @@ impl Builder {
         let [arbiter] = ready.take_fds()?;
         let options = Options { mode: self.mode, ..Options::default() };
         Pool::new(link, arbiter, ready.int("pid")?, options)
+    }
+}
+
+impl Builder {
+    /// What the arbiter is told; checked.
+    pub(super) fn settings(&self) -> Result<Settings> {
+        let settings = Settings {
+            apps: self.apps.clone(),
+            threads: self.threads,
+            policy: self.policy,
+            mode: self.mode,
+            timeout_ns: ns(self.timeout_ms),
+            worker_quota: CLIENT_QUOTA as u64,
+            // The Rust runtime ignores SIGPIPE before `main`; no child of a Rust program inherits that.
+            signals: Saved::now()?.not_ignoring(Signal::SIGPIPE),
+            build: match self.way {
+                Way::Again => process::exe_identity()?,
+                _ => 0,
+            },
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Whether this program knows the apps.
+    pub(super) fn check_apps(&self) -> Result<()> {
+        let known = known_apps();
+        let known = known.as_ref().ok_or_else(|| {
+            Error::new(Kind::Config(
+                "init was not called before the pool was started (stokehold::init, in C stk_init)".into(),
+            ))
+        })?;
+        if let Some(unknown) = self.apps.iter().find(|name| !known.knows(name)) {
+            let why = format!("no app named {unknown:?} was registered in init");
+            return Err(Error::new(Kind::Config(why.into())));
+        }
+        Ok(())
     }
 }
 

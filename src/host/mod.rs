@@ -3,6 +3,7 @@
 mod builder;
 mod init;
 mod pool;
+mod serve;
 
 pub use builder::Builder;
 pub use init::init;

@@ -40,6 +40,7 @@
 pub mod awake;
 pub mod clock;
 pub mod cpu;
+pub mod dir;
 pub mod fd;
 pub mod fork_guard;
 pub mod futex;

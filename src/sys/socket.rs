@@ -7,11 +7,17 @@
 use super::{last, named, retry};
 use crate::error::{Error, Result};
 use crate::limits::MAX_FRAME_FDS;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, setsockopt, socketpair, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{self as nix_socket, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{getsockopt, setsockopt, socketpair, sockopt};
+use nix::sys::stat::{Mode, fchmod};
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::IoSlice;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::ptr;
+use std::time::Duration;
 
 /// What one [`recv`] brought.
 #[derive(Debug)]
@@ -41,6 +47,65 @@ pub struct Credentials {
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
         .map_err(named("socketpair"))
+}
+
+/// A socket that listens under a name in the file system, which must be free; only this user can connect, from the first
+/// moment on: the rights are set before the name is there. Does not block. See `bind(2)` and `unix(7)`.
+pub fn listen(path: &Path) -> Result<OwnedFd> {
+    let address = UnixAddr::new(path).map_err(named("bind"))?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd =
+        nix_socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(named("socket"))?;
+    fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR).map_err(named("fchmod"))?;
+    nix_socket::bind(fd.as_raw_fd(), &address).map_err(named("bind"))?;
+    nix_socket::listen(&fd, Backlog::MAXCONN).map_err(named("listen"))?;
+    Ok(fd)
+}
+
+/// The next connection of a socket that listens, not blocking either; `None` if there is none. See `accept(2)`.
+pub fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    loop {
+        match nix_socket::accept4(listener.as_raw_fd(), flags) {
+            // SAFETY: the call succeeded, so the descriptor is open and nobody else's.
+            Ok(fd) => return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+            Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(errno) => return Err(named("accept4")(errno)),
+        }
+    }
+}
+
+/// Connects to the socket at this path; the new one blocks. A path of more than the 107 bytes that an address holds
+/// is gone to through a handle.
+///
+/// ETIMEDOUT when the listener does not take the connection in time. See `connect(2)`.
+pub fn connect(path: &Path, timeout: Duration) -> Result<OwnedFd> {
+    let handle;
+    let address = match UnixAddr::new(path) {
+        Err(Errno::ENAMETOOLONG) => {
+            handle = super::dir::handle(path)?;
+            UnixAddr::new(format!("/proc/self/fd/{}", handle.as_raw_fd()).as_str())
+        }
+        other => other,
+    };
+    let address = address.map_err(named("connect"))?;
+    let fd = nix_socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(named("socket"))?;
+    let limit = |time| setsockopt(&fd, sockopt::SendTimeout, &time).map_err(named("setsockopt(SO_SNDTIMEO)"));
+    let until = super::clock::Remaining::of(Some(timeout));
+    loop {
+        let left = until.left().unwrap_or_default().max(Duration::from_millis(1));
+        limit(TimeVal::microseconds(i64::try_from(left.as_micros()).unwrap_or(i64::MAX)))?;
+        match nix_socket::connect(fd.as_raw_fd(), &address) {
+            Ok(()) => break,
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Err(Error::os("connect", libc::ETIMEDOUT)),
+            Err(errno) => return Err(named("connect")(errno)),
+        }
+    }
+    limit(TimeVal::zero())?;
+    Ok(fd)
 }
 
 /// Sends bytes, and at most [`MAX_FRAME_FDS`] descriptors along with the first of them.

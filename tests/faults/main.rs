@@ -24,6 +24,7 @@ mod hygiene;
 mod input;
 mod limits;
 mod outcomes;
+mod serve;
 mod start;
 mod storm;
 
@@ -47,6 +48,7 @@ fn main() {
         limits::TESTS,
         damage::TESTS,
         counterexamples::TESTS,
+        serve::TESTS,
         storm::TESTS,
     ];
     harness::run(&all.concat());

@@ -16,6 +16,7 @@ pub fn about(topic: Option<&str>) -> Option<&'static str> {
         None => Some(GENERAL),
         Some("bench") => Some(BENCH),
         Some("doctor") => Some(DOCTOR),
+        Some("serve") => Some(SERVE),
         Some(_) => None,
     }
 }
@@ -26,6 +27,7 @@ stokehold: a supervised pool of worker processes, called over shared memory
 Usage: stokehold COMMAND [OPTIONS]
 
 Commands:
+  serve              a pool as a daemon, which other processes call by a path
   bench call         what a 64-byte call costs, beside the cheapest hand-overs between processes
   bench payload      what bytes lent in place cost, from 64 B to 64 MiB
   bench throughput   how many calls a second, one client with 64 in flight, and several threads
@@ -74,4 +76,44 @@ Tries what a pool needs on this machine, line by line: `ok`, `lacking` with what
 pool can run. In the end it starts a pool of one worker and calls it.
 
 Exit status: 0 if a pool can run, 1 if not.
+";
+
+pub const SERVE: &str = "\
+Usage: stokehold serve --demo [OPTIONS]
+
+Supervises a pool in the foreground until it is told to end; the log goes to standard error. Clients join by the path of
+its socket.
+
+  -s, --socket PATH           where it listens: stokehold/pool.sock in $XDG_RUNTIME_DIR (without that in /run/user/UID; for
+                              root in /run) by default. The directory must be yours with rights 700; it is made if its own
+                              is there. Beside the socket are PATH.lock and PATH.pid; all three are removed at the end
+  -c, --config FILE           settings from a TOML file; options override it
+  --demo                      serve the demo app, stokehold.demo:Demo
+  --app NAME                  serve only this app; may be given several times
+  -w, --workers N             worker processes, 0 to 64; 1 by default
+  --threads N                 calls that one worker runs at a time, 1 to 64; 1 by default
+  --wait W                    how workers wait: adaptive (the default), park or spin
+  --timeout-ms N              longest time of any call; 300000 by default, 0 for no limit
+  --kill-grace-ms N           how long a worker may go on with a call that nobody waits for; 1000 by default
+  --stop-grace-ms N           how long workers may finish what they run at the end; 30000 by default
+  --boot-timeout-ms N         how long a worker may take to become ready; 60000 by default
+  --restarts N                early deaths of workers that the pool takes ...
+  --restarts-within-ms N      ... within this time; with one more it is degraded: 5 in 10000 by default
+  --backoff-first-ms N        first and ...
+  --backoff-longest-ms N      ... longest pause before a worker that died early is started again: 100 and 10000 by default
+  -h, --help                  this text
+
+The file has the same settings by the same names, with _ in place of -:
+
+  socket = \"run/pool.sock\"      # relative paths begin at the file's directory
+  workers = 4
+  timeout_ms = 60000
+  demo = true
+  app = [\"stokehold.demo:Demo\"]
+
+SIGTERM or SIGINT: takes no more calls, lets workers finish what they run, ends. The second one: now. SIGHUP is ignored.
+Workers that cannot boot degrade the pool and are tried again, with pauses.
+
+Exit status: 0 ended as it was told; 1 it could not start (the path is served already, say) or go on; 2 the options, the
+file or the socket's directory are wrong, which trying again does not mend.
 ";

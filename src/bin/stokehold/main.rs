@@ -1,10 +1,12 @@
-//! The `stokehold` program: measures what a call costs on this machine, and says what the machine lacks.
+//! The `stokehold` program: serves a pool, measures what a call costs on this machine, and says what the machine lacks.
 
 mod bench;
 mod demo;
 mod doctor;
 mod failure;
 mod help;
+mod serve;
+mod socket;
 
 use demo::Demo;
 use failure::Failure;
@@ -15,7 +17,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // First of all: in the re-executed copy this becomes the arbiter and does not return.
     let registered = stokehold::init(|apps| {
-        env_logger::init();
+        // A daemon tells what it does without being asked.
+        let daemon = std::env::args_os().nth(1).is_some_and(|command| command == "serve");
+        let level = if daemon { "info" } else { "error" };
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
         apps.add::<Demo>()
     });
     match registered.map_err(Failure::from).and_then(|()| run()) {
@@ -39,16 +44,14 @@ fn run() -> Result<ExitCode, Failure> {
         Some(Value(command)) => match command.string()?.as_str() {
             "bench" => bench::run(parser),
             "doctor" => doctor::run(parser),
+            "serve" => serve::run(parser),
             "help" => {
                 let topic = parser.next()?.map(word).transpose()?;
-                help::about(topic.as_deref()).map(say).ok_or_else(|| {
-                    Failure::usage(format!(
-                        "no help about {:?}; there is bench and doctor",
-                        topic.unwrap_or_default()
-                    ))
-                })
+                help::about(topic.as_deref())
+                    .map(say)
+                    .ok_or_else(|| Failure::usage(format!("no help about {:?}", topic.unwrap_or_default())))
             }
-            other => Err(Failure::usage(format!("no command {other:?}; there is bench, doctor and help"))),
+            other => Err(Failure::usage(format!("no command {other:?}"))),
         },
         Some(other) => Err(other.unexpected().into()),
     }

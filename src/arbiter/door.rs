@@ -1,0 +1,133 @@
+//! The door of a pool that is served under a path: who comes in, and who is sent away again.
+//!
+//! Whoever connects has a few seconds to say what it wants. The arbiter waits for nobody, keeps only so many that said
+//! nothing yet, and has an answer when it is out of descriptors.
+
+use super::core::Arbiter;
+use super::endpoint::Endpoint;
+use super::token::Source;
+use crate::conn::{Link, Message};
+use crate::error::{Error, Kind, Result};
+use crate::sys::{clock, errno_of, fd, process, socket};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// An [`Endpoint`], and what it takes to keep it open.
+#[derive(Debug)]
+pub struct Door {
+    pub endpoint: Endpoint,
+    /// Given up for a moment when there are no other descriptors, to tell somebody so.
+    reserve: Option<OwnedFd>,
+    /// When to look again: an edge-triggered listener does not tell of what it could not accept.
+    pub again_at: Option<u64>,
+}
+
+/// Connections taken before everybody else gets a turn.
+const BUDGET: usize = 32;
+/// How long one may be silent before it is closed.
+const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
+/// Connections that said nothing yet. With one more the oldest is closed: a client speaks at once.
+const MAX_SILENT: usize = 256;
+/// When to accept again after there were no descriptors.
+const AGAIN_NS: u64 = 100_000_000;
+
+impl Door {
+    /// Opens it.
+    pub fn new(endpoint: Endpoint) -> Result<Door> {
+        Ok(Door { endpoint, reserve: Some(fd::dev_null()?), again_at: None })
+    }
+
+    /// The next one outside.
+    fn next(&mut self) -> Result<Option<OwnedFd>> {
+        if self.reserve.is_none() {
+            self.reserve = fd::dev_null().ok();
+        }
+        socket::accept(self.endpoint.listener())
+    }
+
+    /// Takes the next one in only to send it away. `false` if there is not even a descriptor for that.
+    fn turn_away(&mut self, why: &Error) -> bool {
+        self.reserve = None;
+        let accepted = socket::accept(self.endpoint.listener());
+        if let Ok(Some(fd)) = accepted {
+            refuse(fd, why);
+            self.reserve = fd::dev_null().ok();
+            return true;
+        }
+        self.reserve = fd::dev_null().ok();
+        false
+    }
+}
+
+impl Arbiter<'_> {
+    /// Somebody is at the door, or may be.
+    pub(super) fn knocked(&mut self) {
+        for _ in 0..BUDGET {
+            let Some(door) = &mut self.door else { return };
+            door.again_at = None;
+            match door.next() {
+                Ok(Some(fd)) => self.admit(fd),
+                Ok(None) => return,
+                Err(error) => {
+                    let full = matches!(errno_of(&error), Some(libc::EMFILE | libc::ENFILE));
+                    let why = error.context("the arbiter may not open more descriptors");
+                    if !full || !door.turn_away(&why) {
+                        door.again_at = Some(clock::monotonic_ns() + AGAIN_NS);
+                        return self.trouble(format!("a client could not be accepted: {why}"));
+                    }
+                    self.trouble(format!("a client was sent away: {why}"));
+                }
+            }
+        }
+        let Some(door) = &self.door else { return };
+        if let Err(error) = self.rewatch(door.endpoint.listener(), Source::Door) {
+            log::error!("the listening socket: {error}");
+        }
+    }
+
+    /// One that connected: a program of this user, or it is sent away.
+    fn admit(&mut self, fd: OwnedFd) {
+        let uid = match socket::peer_credentials(fd.as_fd()) {
+            Ok(peer) => peer.uid,
+            Err(error) => return self.trouble(format!("a client could not be accepted: {error}")),
+        };
+        if uid != process::uid() {
+            let why = format!("this pool is user {}'s, and you are {uid}", process::uid());
+            refuse(fd, &Error::new(Kind::Incompatible(why.into())));
+            return self.trouble(format!("a client of user {uid} was sent away"));
+        }
+        self.drop_longest_silent();
+        let until = clock::monotonic_ns() + HELLO_TIMEOUT_NS;
+        if let Err(error) = self.accept(fd, Some(until)) {
+            self.trouble(format!("a client could not be accepted: {error}"));
+        }
+    }
+
+    fn drop_longest_silent(&mut self) {
+        let mut silent = self.clients.iter().filter(|(_, client)| client.is_silent());
+        let oldest = silent.next().map(|(number, _)| *number);
+        if silent.count() + 1 >= MAX_SILENT
+            && let Some(oldest) = oldest
+        {
+            self.trouble(format!("more than {MAX_SILENT} clients say nothing: the oldest is sent away"));
+            self.client_gone(oldest);
+        }
+    }
+
+    /// Closes the connections that have been silent for too long.
+    pub(super) fn drop_silent(&mut self, now: u64) {
+        let late = |client: &super::clients::Client| {
+            client.is_silent() && client.silent_until.is_some_and(|at| at <= now)
+        };
+        let late: Vec<u32> =
+            self.clients.iter().filter(|(_, c)| late(c)).map(|(number, _)| *number).collect();
+        for number in late {
+            self.trouble(format!("client {number} has said nothing: its connection is closed"));
+            self.client_gone(number);
+        }
+    }
+}
+
+/// Says why, as far as there is room at once, and closes.
+fn refuse(fd: OwnedFd, why: &Error) {
+    let _ = Link::new(fd).send(Message::refused(why));
+}

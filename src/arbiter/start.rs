@@ -1,0 +1,156 @@
+//! How a process becomes an arbiter: for a host that sends its configuration over a socket, or by itself, under a path.
+
+use super::core::{Arbiter, Started};
+use super::door::Door;
+use super::endpoint::Endpoint;
+use super::regions::Regions;
+use super::settings::Settings;
+use crate::conn::{Link, Message};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::pool::{Config, Policy};
+use crate::shm::{Board, Registry};
+use crate::sys::process;
+use crate::sys::signal::{self, Incoming, Signal};
+use crate::sys::{clock, errno_of, fd, pidfd, socket};
+use crate::wire::Kind;
+use crate::worker::Apps;
+use mio::Poll;
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long the host may take to send its configuration.
+const CONFIG_TIMEOUT: Duration = Duration::from_secs(10);
+/// Exit status of an arbiter that panicked.
+const INTERNAL_ERROR: i32 = 70;
+
+/// The arbiter's whole life, in the process that is to become it; it has one task. `socket` leads to the host.
+pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
+    // Its own come from here on; what is open already belongs to the program.
+    let kept = fd::listed().unwrap_or_default().into_iter().filter(|fd| *fd != socket.as_raw_fd()).collect();
+    // A panic must not unwind into the program that this is a copy of.
+    let status = panic::catch_unwind(AssertUnwindSafe(|| supervise(socket, token, apps, kept)));
+    process::exit_now(status.unwrap_or_else(|payload| {
+        mem::forget(payload); // dropping it may panic again
+        log::error!("the arbiter panicked");
+        INTERNAL_ERROR
+    }))
+}
+
+/// Makes this process, which has one task, the arbiter of a pool that is served under a path. Returns when the pool was
+/// told to end, by SIGTERM or SIGINT, and nothing is left of it.
+///
+/// # Errors
+/// Those of [`Endpoint::claim`]; `Os` where the loop itself cannot go on.
+pub fn serve(settings: Settings, path: &Path, apps: &Apps) -> Result<()> {
+    let kept = fd::listed()?;
+    let endpoint = Endpoint::claim(path)?;
+    fd::replace_stdin(fd::dev_null()?.as_fd())?;
+    let mut arbiter = new(settings, apps, kept, &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+    log::info!(
+        "process {} serves {} with {} workers",
+        process::pid(),
+        endpoint.path().display(),
+        arbiter.settings.policy.workers
+    );
+    arbiter.door = Some(Door::new(endpoint)?);
+    arbiter.live()
+}
+
+fn supervise(socket: OwnedFd, token: u128, apps: &Apps, kept: Vec<RawFd>) -> i32 {
+    let mut link = Link::new(socket);
+    match start(&mut link, token, apps, kept) {
+        Ok(mut arbiter) => {
+            arbiter.host = Some(link.into_stream());
+            match arbiter.live() {
+                Ok(()) => 0,
+                Err(error) => {
+                    log::error!("the arbiter gives up: {error}");
+                    1
+                }
+            }
+        }
+        Err(error) => {
+            log::error!("the arbiter cannot start: {error}");
+            let _ = link.send(Message::refused(&error));
+            1
+        }
+    }
+}
+
+fn start<'a>(link: &mut Link, token: u128, apps: &'a Apps, kept: Vec<RawFd>) -> Result<Arbiter<'a>> {
+    let mut config = match link.receive(Some(CONFIG_TIMEOUT))? {
+        Some(message) => message.expect(Kind::Config)?,
+        None => {
+            return Err(Error::new(ErrorKind::Start(
+                "the host closed before it sent a configuration".into(),
+            )));
+        }
+    };
+    if config.str("token")? != format!("{token:032x}") {
+        return Err(Error::new(ErrorKind::Start(
+            "the host's token is not the one in the environment".into(),
+        )));
+    }
+    let [host_pidfd] = config.take_fds()?;
+    let settings = Settings::from_message(&config)?;
+    if let Some(unknown) = settings.apps.iter().find(|name| !apps.knows(name)) {
+        let known: Vec<&str> = apps.names().collect();
+        let why =
+            format!("the arbiter's program knows no app named {unknown:?}; it knows: {}", known.join(", "));
+        return Err(Error::new(ErrorKind::Start(why.into())));
+    }
+    if settings.build != 0 && settings.build != process::exe_identity()? {
+        let why = "the program was replaced between the host's start and the pool's";
+        return Err(Error::new(ErrorKind::Incompatible(why.into())));
+    }
+    process::new_session().or_else(|e| if errno_of(&e) == Some(libc::EPERM) { Ok(()) } else { Err(e) })?;
+    process::set_name("stk-arbiter")?;
+    signal::ignore(Signal::SIGHUP)?;
+    socket::set_nonblocking(link.fd(), true)?;
+    let mut arbiter = new(settings, apps, kept, &[Signal::SIGTERM, Signal::SIGINT])?;
+    arbiter.host_pidfd = Some(host_pidfd);
+    Ok(arbiter)
+}
+
+/// One without a host and without a door.
+fn new<'a>(settings: Settings, apps: &'a Apps, kept: Vec<RawFd>, signals: &[Signal]) -> Result<Arbiter<'a>> {
+    process::oom_score_adj(-500);
+    signal::ignore(Signal::SIGPIPE)?;
+    // A log file that reached the limit on file sizes must not be the end of the pool.
+    signal::ignore(Signal::SIGXFSZ)?;
+    let signals = Incoming::new(signals)?;
+    let (nofile, _) = fd::raise_nofile()?;
+    let seed = process::getrandom_u128()? as u64;
+    let config = Config { max_lives: settings.places(), ..settings.policy };
+    let policy = Policy::new(config, seed, clock::monotonic_ns())?;
+    Ok(Arbiter {
+        apps,
+        settings,
+        kept,
+        nofile,
+        registry: Registry::create()?,
+        board: Board::create()?,
+        own_pidfd: pidfd::of_self()?,
+        workers: BTreeMap::new(),
+        clients: BTreeMap::new(),
+        lanes: Vec::new(),
+        regions: Regions::default(),
+        mourned: Vec::new(),
+        next_client: 1,
+        next_serial: 0,
+        poll: Poll::new()?,
+        policy,
+        host: None,
+        host_pidfd: None,
+        door: None,
+        signals,
+        started: Started::Waiting { why: None, ended: None },
+        events: VecDeque::new(),
+        deciding: false,
+        exiting: false,
+    })
+}

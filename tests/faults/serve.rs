@@ -1,0 +1,484 @@
+//! A pool that is served under a path: who gets in, how it ends, and whose the path is.
+
+use crate::app::{builder, call, fails, number, open, ready, until_begun, works};
+use crate::guard::{PoolGuard, kill, some, until};
+use crate::harness::{Kid, Outcome, Skip};
+use crate::proc;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use stokehold::internals::conn::{Link, Message};
+use stokehold::internals::sys::process::ExitStatus;
+use stokehold::internals::wire;
+use stokehold::{Builder, Client, Code, Error, Options};
+
+crate::tests! {
+    another_process_joins_by_path,
+    the_path_is_for_its_user_alone_from_the_first_moment,
+    sigterm_drains_a_daemon_and_cleans_up,
+    the_second_sigterm_means_now,
+    sighup_does_not_end_a_daemon,
+    a_daemon_that_is_killed_takes_its_pool_along,
+    a_path_that_is_served_is_refused,
+    a_socket_of_a_killed_daemon_is_replaced,
+    what_no_daemon_made_stays,
+    directories_that_are_not_ours_alone_are_refused,
+    paths_of_any_length,
+    a_worker_of_a_daemon_is_replaced,
+    a_client_of_another_layout_is_refused,
+    silent_connections_are_closed,
+    silent_connections_keep_nobody_out,
+    a_daemon_out_of_descriptors_recovers,
+    a_client_of_another_user_is_sent_away,
+    a_process_with_threads_does_not_serve,
+}
+
+const PATH: &str = "d/pool.sock";
+
+/// A daemon of its own process.
+fn serve_at(path: impl AsRef<Path>, builder: Builder) -> Kid {
+    Kid::new(|| match builder.serve(path) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{error}");
+            1
+        }
+    })
+}
+
+/// One that is up, and a client.
+fn served(workers: usize) -> (Kid, Client) {
+    let kid = serve_at(PATH, builder(workers));
+    let client = joined(PATH);
+    ready(&client, workers, &[]);
+    (kid, client)
+}
+
+fn joined(path: impl AsRef<Path>) -> Client {
+    some("the pool is served", || Client::connect_path(path.as_ref(), Options::default()).ok())
+}
+
+fn refused(path: impl AsRef<Path>) -> Error {
+    builder(1).serve(path).unwrap_err()
+}
+
+fn says(error: &Error, code: Code, words: &[&str]) {
+    let text = error.to_string();
+    assert_eq!(error.code(), code, "{text}");
+    assert!(words.iter().all(|word| text.contains(word)), "{text:?} lacks one of {words:?}");
+}
+
+fn signal(kid: &Kid, signal: Signal) {
+    kill(kid.pid.as_raw() as u32, signal);
+}
+
+/// Ends a daemon in an orderly way; nothing of it is left in its directory, which goes, too.
+fn end(kid: Kid) {
+    signal(&kid, Signal::SIGTERM);
+    assert_eq!(kid.end(), ExitStatus::Exited(0));
+    clean("d");
+}
+
+fn clean(dir: &str) {
+    let left: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    fs::remove_dir(dir).unwrap();
+}
+
+fn another_process_joins_by_path() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(2);
+    works(&client);
+    let other = Kid::new(|| {
+        let client = Client::connect_path(PATH, Options::default()).unwrap();
+        works(&client);
+        let lease = client.lease_from(&[7; 1 << 20]).unwrap();
+        let echo = call(&client, "lent_echo").args((&lease,)).execute().unwrap();
+        i32::from(echo.as_bytes().unwrap() != [7; 1 << 20])
+    });
+    assert_eq!(other.end(), ExitStatus::Exited(0));
+    assert_eq!(client.worker_pids().len(), 2);
+    assert_eq!(fs::read_to_string("d/pool.sock.pid").unwrap(), format!("{}\n", kid.pid));
+    end(kid);
+    assert_eq!(fails(call(&client, "add").args((1, 1)).execute()).started(), Some(false));
+    let error = Client::connect_path(PATH, Options::default()).unwrap_err();
+    says(&error, Code::Os, &[PATH, "No such file"]);
+    Ok(())
+}
+
+fn the_path_is_for_its_user_alone_from_the_first_moment() -> Outcome {
+    let _guard = PoolGuard::new();
+    umask(Mode::empty());
+    let (kid, client) = served(1);
+    let mode = |path: &str| fs::metadata(path).unwrap().mode() & 0o7777;
+    assert!(fs::metadata(PATH).unwrap().file_type().is_socket());
+    assert_eq!(mode("d"), 0o700);
+    for path in [PATH, "d/pool.sock.lock", "d/pool.sock.pid"] {
+        assert_eq!(mode(path), 0o600, "{path}");
+    }
+    // Neither listener nor lock is in a worker.
+    let worker = client.worker_pids()[0];
+    let theirs = proc::descriptors(worker);
+    assert!(theirs.values().all(|to| !to.contains("pool.sock")), "{theirs:?}");
+    assert_eq!(theirs.get(&0).map(String::as_str), Some("/dev/null"));
+    drop(client);
+    end(kid);
+    Ok(())
+}
+
+fn sigterm_drains_a_daemon_and_cleans_up() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(1);
+    let running = call(&client, "gate").args((1, "gate")).submit().unwrap();
+    until_begun(1);
+    let queued = call(&client, "add").args((1, 1)).submit().unwrap();
+    signal(&kid, Signal::SIGTERM);
+    assert_eq!(queued.wait().unwrap_err().code(), Code::ShuttingDown);
+    // Who comes now is told the same, and a second daemon has to wait.
+    let late = Client::connect_path(PATH, Options::default()).unwrap();
+    assert_eq!(fails(call(&late, "add").args((1, 1)).execute()).code(), Code::ShuttingDown);
+    says(&refused(PATH), Code::Start, &["served already"]);
+    open("gate");
+    assert_eq!(number(running.wait()), 1);
+    assert_eq!(kid.end(), ExitStatus::Exited(0));
+    clean("d");
+    Ok(())
+}
+
+fn the_second_sigterm_means_now() -> Outcome {
+    let _guard = PoolGuard::new();
+    for second in [Signal::SIGTERM, Signal::SIGINT] {
+        let kid = serve_at(PATH, builder(1).stop_grace_ms(3_600_000).timeout_ms(0));
+        let client = joined(PATH);
+        let id = second as i64;
+        let running = call(&client, "spin").args((id,)).submit().unwrap();
+        until_begun(id);
+        signal(&kid, Signal::SIGTERM);
+        until("it closes", || {
+            let refused = call(&client, "add").args((1, 1)).execute();
+            refused.is_err_and(|e| e.code() == Code::ShuttingDown)
+        });
+        signal(&kid, second);
+        let error = running.wait().unwrap_err();
+        assert_eq!((error.code(), error.started()), (Code::WorkerDied, Some(true)), "{error}");
+        assert_eq!(kid.end(), ExitStatus::Exited(0));
+        clean("d");
+    }
+    Ok(())
+}
+
+fn sighup_does_not_end_a_daemon() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(1);
+    for _ in 0..3 {
+        signal(&kid, Signal::SIGHUP);
+        works(&client);
+    }
+    drop(client);
+    end(kid);
+    Ok(())
+}
+
+fn a_daemon_that_is_killed_takes_its_pool_along() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(2);
+    let workers = client.worker_pids();
+    let running = call(&client, "gate").args((1, "gate")).submit().unwrap();
+    until_begun(1);
+    kid.kill();
+    let error = running.wait().unwrap_err();
+    assert_eq!((error.code(), error.started()), (Code::ArbiterDied, Some(true)), "{error}");
+    until("its workers are gone", || {
+        workers.iter().all(|pid| proc::process(*pid).is_none_or(|p| p.state == 'Z'))
+    });
+    assert_eq!(kid.end(), ExitStatus::Signaled(9));
+    assert_eq!(fails(call(&client, "add").args((1, 1)).execute()).code(), Code::ArbiterDied);
+    fs::remove_dir_all("d").unwrap();
+    Ok(())
+}
+
+fn a_path_that_is_served_is_refused() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(1);
+    let socket = fs::metadata(PATH).unwrap().ino();
+    for path in [PATH, "./d/../d/pool.sock"] {
+        says(&refused(path), Code::Start, &["pool.sock", "served already", &format!("process {}", kid.pid)]);
+    }
+    works(&client);
+    works(&joined(PATH));
+    assert_eq!(fs::metadata(PATH).unwrap().ino(), socket);
+    // Another name in the same directory is another place.
+    let second = serve_at("d/other.sock", builder(1));
+    works(&joined("d/other.sock"));
+    signal(&second, Signal::SIGTERM);
+    assert_eq!(second.end(), ExitStatus::Exited(0));
+    works(&client);
+    end(kid);
+    Ok(())
+}
+
+fn a_socket_of_a_killed_daemon_is_replaced() -> Outcome {
+    let _guard = PoolGuard::new();
+    for _ in 0..3 {
+        let (kid, client) = served(1);
+        works(&client);
+        kid.kill();
+        assert_eq!(kid.end(), ExitStatus::Signaled(9));
+        assert!(fs::metadata(PATH).unwrap().file_type().is_socket(), "nobody was there to remove it");
+    }
+    // One that was killed between the making of its socket and the note of it.
+    fs::write("d/pool.sock.lock", "making\n").unwrap();
+    let (kid, client) = served(1);
+    works(&client);
+    end(kid);
+    Ok(())
+}
+
+/// Whatever is in the way stays there, as it is.
+fn what_no_daemon_made_stays() -> Outcome {
+    let _guard = PoolGuard::new();
+    fs::create_dir("d").unwrap();
+    fs::set_permissions("d", fs::Permissions::from_mode(0o700)).unwrap();
+    let identity = |path: &str| fs::symlink_metadata(path).map(|m| (m.ino(), m.mode())).unwrap();
+    let stays = |words: &[&str]| {
+        let before = identity(PATH);
+        says(&refused(PATH), Code::Config, words);
+        assert_eq!(identity(PATH), before);
+        assert_eq!(fs::read_dir("d").unwrap().count(), 1, "no lock is left");
+        fs::remove_file(PATH).unwrap();
+    };
+    // A living listener of somebody else, and a dead one.
+    let listener = UnixListener::bind(PATH).unwrap();
+    let before = identity(PATH);
+    says(&refused(PATH), Code::Config, &["there already", "remove it"]);
+    assert_eq!(identity(PATH), before);
+    UnixStream::connect(PATH).unwrap();
+    drop(listener);
+    stays(&["there already", "remove it"]);
+    // It pretends to be ours, and lives.
+    let listener = UnixListener::bind(PATH).unwrap();
+    fs::write("d/pool.sock.lock", "making\n").unwrap();
+    says(&refused(PATH), Code::Config, &["somebody listens"]);
+    UnixStream::connect(PATH).unwrap();
+    drop(listener);
+    fs::remove_file(PATH).unwrap();
+    fs::write(PATH, "a file").unwrap();
+    stays(&["there already"]);
+    fs::create_dir("elsewhere").unwrap();
+    symlink("../elsewhere/victim", PATH).unwrap();
+    stays(&["there already"]);
+    assert!(!Path::new("elsewhere/victim").exists());
+    // The names beside it.
+    for name in ["lock", "pid"] {
+        let beside = format!("{PATH}.{name}");
+        symlink("../elsewhere/victim", &beside).unwrap();
+        says(&refused(PATH), Code::Config, &[name, "symbolic link"]);
+        fs::remove_file(beside).unwrap();
+        assert!(!Path::new("elsewhere/victim").exists());
+    }
+    fs::remove_dir("elsewhere").unwrap();
+    for name in ["lock", "pid"] {
+        let beside = format!("{PATH}.{name}");
+        fs::write(&beside, "my notes").unwrap();
+        says(&refused(PATH), Code::Config, &[name, "of ours"]);
+        assert_eq!(fs::read_to_string(&beside).unwrap(), "my notes");
+        fs::remove_file(beside).unwrap();
+    }
+    clean("d");
+    Ok(())
+}
+
+fn directories_that_are_not_ours_alone_are_refused() -> Outcome {
+    let _guard = PoolGuard::new();
+    fs::create_dir("real").unwrap();
+    let rights = |mode| fs::set_permissions("real", fs::Permissions::from_mode(mode)).unwrap();
+    for mode in [0o755, 0o770, 0o701, 0o1777] {
+        rights(mode);
+        says(&refused("real/pool.sock"), Code::Config, &["real", "chmod 700"]);
+    }
+    rights(0o700);
+    symlink("real", "link").unwrap();
+    for path in ["link/pool.sock", "link/./pool.sock", "link//pool.sock"] {
+        says(&refused(path), Code::Config, &["link", "symbolic link"]);
+    }
+    fs::remove_file("link").unwrap();
+    fs::write("link", "").unwrap();
+    says(&refused("link/pool.sock"), Code::Config, &["link"]);
+    fs::remove_file("link").unwrap();
+    for path in ["", "/", "real/.."] {
+        says(&refused(path), Code::Config, &["no path of a socket"]);
+    }
+    says(&refused("nowhere/at/all/pool.sock"), Code::Os, &["nowhere/at/all", "No such file"]);
+    clean("real");
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Skip("only root can give a directory away; the rest held".into()));
+    }
+    fs::create_dir("theirs").unwrap();
+    fs::set_permissions("theirs", fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown("theirs", Some(65534), None).unwrap();
+    says(&refused("theirs/pool.sock"), Code::Config, &["theirs", "65534"]);
+    clean("theirs");
+    Ok(())
+}
+
+fn paths_of_any_length() -> Outcome {
+    let _guard = PoolGuard::new();
+    let deep: PathBuf = ["d".repeat(200), "e".repeat(200)].iter().collect();
+    fs::create_dir(deep.parent().unwrap()).unwrap();
+    // An address holds 107 bytes; the name may have 80, the directory any number.
+    let path = deep.join("n".repeat(80));
+    let kid = serve_at(&path, builder(1));
+    let client = joined(&path);
+    works(&client);
+    signal(&kid, Signal::SIGTERM);
+    assert_eq!(kid.end(), ExitStatus::Exited(0));
+    says(&refused(deep.join("n".repeat(81))), Code::Config, &["81 bytes", "80"]);
+    clean(deep.to_str().unwrap());
+    clean(deep.parent().unwrap().to_str().unwrap());
+    Ok(())
+}
+
+fn a_worker_of_a_daemon_is_replaced() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(2);
+    for action in ["kill", "segfault", "abort"] {
+        let before = client.worker_pids();
+        let error = fails(call(&client, action).execute());
+        assert_eq!((error.code(), error.started()), (Code::WorkerDied, Some(true)), "{error}");
+        until("another is there", || {
+            let now = client.worker_pids();
+            now.len() == 2 && now != before
+        });
+        works(&client);
+    }
+    drop(client);
+    end(kid);
+    Ok(())
+}
+
+fn link(path: &str) -> Link {
+    Link::new(UnixStream::connect(path).unwrap().into())
+}
+
+fn a_client_of_another_layout_is_refused() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(1);
+    let mut stranger = link(PATH);
+    let me = stokehold::internals::sys::pidfd::of_self().unwrap();
+    let hello = Message::new(wire::Kind::Hello).with("layout", 1).with("pid", 1).with_fd(me);
+    let error = stranger.ask(hello, wire::Kind::Welcome, Some(Duration::from_secs(20))).unwrap_err();
+    says(&error, Code::Incompatible, &["layout 0x1 "]);
+    works(&client);
+    drop((stranger, client));
+    end(kid);
+    Ok(())
+}
+
+fn silent_connections_are_closed() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(1);
+    let mut mute = UnixStream::connect(PATH).unwrap();
+    let mut stammering = UnixStream::connect(PATH).unwrap();
+    // Half a header.
+    std::io::Write::write_all(&mut stammering, b"GD\x01\x40\0\0").unwrap();
+    for stream in [&mut mute, &mut stammering] {
+        let mut buffer = [0; 16];
+        // Closed with what was not read yet is a reset.
+        let ended = match stream.read(&mut buffer) {
+            Ok(n) => n == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        };
+        assert!(ended);
+    }
+    // One that said HELLO may be silent for as long as it likes: it has been for longer.
+    works(&client);
+    drop(client);
+    end(kid);
+    Ok(())
+}
+
+fn silent_connections_keep_nobody_out() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(1);
+    let daemon = kid.pid.as_raw() as u32;
+    let base = proc::descriptors(daemon).len();
+    let flood: Vec<UnixStream> = (0..1_000).map(|_| UnixStream::connect(PATH).unwrap()).collect();
+    works(&joined(PATH));
+    works(&client);
+    assert!(proc::descriptors(daemon).len() < base + 300, "silent ones are bounded");
+    drop(flood);
+    until("what they took is given back", || proc::descriptors(daemon).len() <= base);
+    drop(client);
+    end(kid);
+    Ok(())
+}
+
+fn a_daemon_out_of_descriptors_recovers() -> Outcome {
+    let _guard = PoolGuard::new();
+    let kid = Kid::new(|| {
+        setrlimit(Resource::RLIMIT_NOFILE, 48, 48).unwrap();
+        builder(1).serve(PATH).map_or(1, |()| 0)
+    });
+    let client = joined(PATH);
+    ready(&client, 1, &[]);
+    works(&client);
+    // The silent ones take what is left; who comes then is told why, and is not left hanging.
+    let flood: Vec<UnixStream> = (0..100).map(|_| UnixStream::connect(PATH).unwrap()).collect();
+    let error = Client::connect_path(PATH, Options::default()).unwrap_err();
+    assert!(error.to_string().contains("open more"), "{error}");
+    works(&client);
+    drop(flood);
+    works(&joined(PATH));
+    drop(client);
+    end(kid);
+    Ok(())
+}
+
+fn a_client_of_another_user_is_sent_away() -> Outcome {
+    let _guard = PoolGuard::new();
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Skip("only root can become another user".into()));
+    }
+    let (kid, client) = served(1);
+    // As if somebody had opened the door: a socket that all may connect to, and a way past its directory.
+    fs::set_permissions(PATH, fs::Permissions::from_mode(0o666)).unwrap();
+    let handle = stokehold::internals::sys::dir::handle(Path::new(PATH)).unwrap();
+    let theirs = Kid::new(|| {
+        nix::unistd::setuid(nix::unistd::Uid::from_raw(65534)).unwrap();
+        let path = format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd());
+        // Its own library would not talk to a pool of another user either.
+        let error = Client::connect_path(&path, Options::default()).unwrap_err();
+        says(&error, Code::Incompatible, &["served by user 0"]);
+        let mut link = link(&path);
+        let me = stokehold::internals::sys::pidfd::of_self().unwrap();
+        let layout = stokehold::internals::shm::layout_hash() as i64;
+        let hello = Message::new(wire::Kind::Hello).with("layout", layout).with("pid", 1).with_fd(me);
+        let error = link.ask(hello, wire::Kind::Welcome, Some(Duration::from_secs(20))).unwrap_err();
+        says(&error, Code::Incompatible, &["user 0's", "65534"]);
+        0
+    });
+    assert_eq!(theirs.end(), ExitStatus::Exited(0));
+    drop(handle);
+    works(&client);
+    drop(client);
+    end(kid);
+    Ok(())
+}
+
+fn a_process_with_threads_does_not_serve() -> Outcome {
+    let _guard = PoolGuard::new();
+    std::thread::scope(|scope| {
+        let (_tell, told) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || told.recv());
+        says(&refused(PATH), Code::Threads, &["2 threads"]);
+    });
+    assert!(!Path::new("d").exists());
+    Ok(())
+}
