@@ -103,6 +103,10 @@ nofence_bell_pub bell_of_a_result
 nofence_bell_wait bell_of_a_result
 sleeperclears bell_is_shared
 quietcancel f6_a_cancel
+# alarm
+nofence_alarm_ask alarm_is_set_for_a_call
+nofence_alarm_rest alarm_is_set_for_a_call
+alarmsetonce alarm_of_two_threads
 # close, lanes
 sweepfirst f4_a_closing_pool
 checkfirst f4_a_closing_pool

@@ -10,6 +10,7 @@
 #[cfg(loom)]
 #[path = "loom"]
 mod models {
+    mod alarm;
     mod bell;
     mod block;
     mod close;

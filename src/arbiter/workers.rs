@@ -170,6 +170,13 @@ impl Arbiter<'_> {
                 self.decide(Event::BootError { life, text });
                 Ok(None)
             }
+            Kind::Notice => {
+                let late = message.str("late")?;
+                let pid = self.workers.get(&life).map_or(0, |worker| worker.pid.as_raw());
+                self.trouble(format!("worker {pid} (life {life}) is replaced: {late}"));
+                self.decide(Event::Cordon { life, why: Why::Deadline });
+                Ok(None)
+            }
             Kind::Suspect => {
                 let (index, serial) = (message.int("lane")?, message.int::<i64>("serial")? as u64);
                 self.suspect(index, serial, message.str("why").unwrap_or(""));
@@ -205,6 +212,8 @@ impl Arbiter<'_> {
 
     /// A thread of a worker is gone: the process is dying, or must.
     pub(super) fn worker_marked(&mut self, life: Life) {
+        // What it said before comes first: that it takes no more calls, say, whereupon its free threads end.
+        self.worker_said(life, true);
         let Some(worker) = self.workers.get_mut(&life) else { return };
         if worker.drained || worker.state == SlotState::Dying {
             return;

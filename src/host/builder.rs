@@ -98,8 +98,9 @@ impl Builder {
         self
     }
 
-    /// How long a worker may go on with a call that nobody waits for any more before it is replaced, milliseconds;
-    /// 1,000 by default. Counted from when the arbiter notices, at most a second after the caller gave up.
+    /// How long a worker may go on with a call that nobody waits for any more before it is killed, milliseconds; 1,000
+    /// by default. Counted from when it is cordoned, that is, takes no more calls and another is started in its place:
+    /// 100 ms after the call's deadline, or within a second if the call was cancelled or the worker is stopped.
     pub fn kill_grace_ms(mut self, ms: u64) -> Builder {
         self.policy.kill_grace_ns = ns(ms);
         self

@@ -11,6 +11,7 @@
 //! is read, and an illegal one is an answer ([`Illegal`]), never a panic, an endless loop or an out-of-range index.
 
 mod adaptive;
+mod alarm;
 mod bell;
 mod bits;
 mod doorbell;
@@ -23,6 +24,7 @@ mod submit;
 mod word;
 
 pub use adaptive::{Adaptive, Budget, Mode, Waited};
+pub use alarm::{Alarm, Clock};
 pub use bell::Bell;
 pub use bits::Bits;
 pub use doorbell::{Doorbell, Parker, wake_idle, wake_one};

@@ -14,7 +14,8 @@ pub struct BeginRecord {
     key: AtomicU64,
     lane: AtomicU64,
     since: AtomicU64,
-    _spare: [AtomicU64; 5],
+    deadline: AtomicU64,
+    _spare: [AtomicU64; 4],
 }
 
 const _: () = assert!(size_of::<BeginRecord>() == 64);
@@ -33,6 +34,8 @@ pub struct Begun {
     pub generation: Generation,
     /// Since when, monotonic nanoseconds.
     pub since_ns: u64,
+    /// When its caller stops waiting, if it ever does.
+    pub deadline_ns: Option<u64>,
 }
 
 const VALID: u64 = 1 << 16;
@@ -43,6 +46,7 @@ impl BeginRecord {
     pub fn begin(&self, begun: Begun) {
         self.lane.store(begun.lane, Ordering::Relaxed);
         self.since.store(begun.since_ns, Ordering::Relaxed);
+        self.deadline.store(begun.deadline_ns.unwrap_or(0), Ordering::Relaxed);
         let key = (begun.generation.0 as u64) << 32 | VALID | begun.call as u64 & 0xffff;
         self.key.store(key, Ordering::Release); // SYNC POINT: begin
     }
@@ -53,7 +57,8 @@ impl BeginRecord {
         self.key.store(0, Ordering::Release);
     }
 
-    /// What the thread runs, or ran when it died. While it lives the answer may be a mixture of two.
+    /// What the thread runs, or ran when it died. While it lives the answer may be a mixture: the key of one call with
+    /// the rest of the next one.
     pub fn read(&self) -> Option<Begun> {
         let key = self.key.load(Ordering::Acquire); // SYNC POINT: begin
         (key & 0xffff_0000 == VALID).then(|| Begun {
@@ -61,6 +66,7 @@ impl BeginRecord {
             call: (key & 0xffff) as usize,
             generation: Generation((key >> 32) as u32),
             since_ns: self.since.load(Ordering::Relaxed),
+            deadline_ns: Some(self.deadline.load(Ordering::Relaxed)).filter(|at| *at != 0),
         })
     }
 }

@@ -52,6 +52,7 @@ pub mod process;
 pub mod robust;
 pub mod signal;
 pub mod socket;
+pub mod timer;
 pub mod words;
 
 use crate::error::{Error, Kind};

@@ -1,4 +1,4 @@
-//! Waiting for one descriptor. Many at a time are the arbiter's business and mio's.
+//! Waiting for one descriptor, or a few. Many at a time are the arbiter's business and mio's.
 
 use super::clock::{Remaining, timespec};
 use crate::error::{Error, Result};
@@ -20,28 +20,36 @@ pub struct Readiness {
 ///
 /// See `ppoll(2)`. `None` waits for ever; an interrupted wait goes on with the time that remains.
 pub fn readable(fd: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<Readiness> {
+    any([fd], timeout).map(|[readiness]| readiness)
+}
+
+/// The same for several: waits until one of them is ready or hung up.
+pub fn any<const N: usize>(fds: [BorrowedFd<'_>; N], timeout: Option<Duration>) -> Result<[Readiness; N]> {
     let remaining = Remaining::of(timeout);
     loop {
-        let mut entry =
-            libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN | libc::POLLRDHUP, revents: 0 };
+        let mut entries = fds.map(|fd| libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events: libc::POLLIN | libc::POLLRDHUP,
+            revents: 0,
+        });
         let left = remaining.left().map(timespec);
         let left = left.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: `entry` is one valid pollfd, `left` is null or points to the local above, and a null mask
+        // SAFETY: `entries` are so many valid pollfds, `left` is null or points to the local above, and a null mask
         // leaves the thread's own in place.
-        let answer = unsafe { libc::ppoll(&mut entry, 1, left, ptr::null()) };
+        let answer = unsafe { libc::ppoll(entries.as_mut_ptr(), N as libc::nfds_t, left, ptr::null()) };
         if answer == -1 {
             match Errno::last() {
                 Errno::EINTR => continue,
                 errno => return Err(Error::os("ppoll", errno as i32)),
             }
         }
-        if entry.revents & libc::POLLNVAL != 0 {
+        if entries.iter().any(|entry| entry.revents & libc::POLLNVAL != 0) {
             return Err(Error::os("ppoll", libc::EBADF));
         }
-        return Ok(Readiness {
+        return Ok(entries.map(|entry| Readiness {
             ready: entry.revents & libc::POLLIN != 0,
             hangup: entry.revents & (libc::POLLHUP | libc::POLLRDHUP | libc::POLLERR) != 0,
-        });
+        }));
     }
 }
 

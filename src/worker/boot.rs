@@ -1,4 +1,4 @@
-//! The birth of a worker: from the fork to READY, and its control thread after that.
+//! The birth of a worker: from the fork to READY; and its end.
 
 use super::runtime::Worker;
 use super::{Apps, Ctx, panics};
@@ -50,8 +50,8 @@ pub struct Boot {
 
 /// Exit status of a worker that could not boot.
 pub const BOOT_ERROR: i32 = 3;
-/// Exit status of a worker whose own code panicked (not an app's).
-const INTERNAL_ERROR: i32 = 70;
+/// Exit status of a worker whose own code panicked (not an app's), or whose arbiter is gone.
+pub(super) const INTERNAL_ERROR: i32 = 70;
 
 /// The worker's whole life, in the forked child. Nothing of the arbiter runs in it.
 pub fn run(boot: Boot, apps: &Apps) -> ! {
@@ -102,7 +102,7 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
         boot.first_parker..boot.first_parker + boot.threads,
         boot.mode,
         boot.quota,
-    );
+    )?;
 
     panics::install();
     let ctx = Ctx::new(worker.clone(), None);
@@ -118,8 +118,7 @@ fn live(boot: Boot, apps: &Apps) -> Result<()> {
     tids.push(sentinel()?);
     control.send(Message::new(Kind::Ready).with("tids", tids))?;
     drop(go);
-    attend(&mut control)?;
-    worker.stop();
+    worker.attend(control)?;
     for (_, thread) in threads {
         let _ = thread.join();
     }
@@ -150,6 +149,7 @@ fn start(
                 log::error!("app thread {index}: {}\n{}", panic.message, panic.traceback);
                 process::exit_now(INTERNAL_ERROR);
             }
+            worker.watch.ended();
         })?;
         threads.push((told.recv().unwrap_or(0), handle));
     }
@@ -184,14 +184,3 @@ fn sentinel() -> Result<i64> {
 
 /// More than it needs, and not a page of it is touched but the first.
 const SENTINEL_STACK: usize = 64 * 1024;
-
-/// The control thread: blocks on its socket until it is told to stop. Without its arbiter a worker ends at once.
-fn attend(control: &mut Link) -> Result<()> {
-    loop {
-        match control.receive(None)? {
-            Some(message) if message.kind == Kind::Stop => return Ok(()),
-            Some(message) => log::debug!("a worker has no use for a message {:?}", message.kind),
-            None => process::exit_now(INTERNAL_ERROR),
-        }
-    }
-}

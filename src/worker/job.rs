@@ -47,7 +47,11 @@ impl Worker {
             call: entry.call,
             generation: entry.generation,
             since_ns: now,
+            deadline_ns: deadline,
         });
+        if let Some(at) = deadline {
+            self.watch.ask(at);
+        }
         let request = lane.requests.record(entry.call);
         let id = Header::decode(&request.header()).map_or(0, |header| header.id);
         let mut place = [0; INLINE_LEN];

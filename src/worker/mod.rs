@@ -14,6 +14,7 @@ mod lease;
 mod panics;
 mod reply;
 mod runtime;
+mod watch;
 
 pub use app::{AnyApp, App, Apps};
 pub use args::Args;

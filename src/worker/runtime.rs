@@ -3,6 +3,7 @@
 use super::app::AnyApp;
 use super::held::Records;
 use super::lanes::{Lane, Lanes};
+use super::watch::Watch;
 use crate::conn::{Link, Message};
 use crate::error::{Code, Result};
 use crate::limits::MAX_LANES;
@@ -40,6 +41,8 @@ pub struct Worker {
     /// A lane is being fetched.
     is_mapping: AtomicBool,
     stopping: AtomicBool,
+    /// What the control thread has to look at.
+    pub(super) watch: Watch,
     swept_ns: AtomicU64,
     parkers: std::ops::Range<usize>,
     mode: Mode,
@@ -81,9 +84,10 @@ impl Worker {
         parkers: std::ops::Range<usize>,
         mode: Mode,
         quota: u64,
-    ) -> Arc<Worker> {
+    ) -> Result<Arc<Worker>> {
         let store = Store::new(results_id, results.region().clone(), RESULT_BLOCKS as u64, quota);
-        Arc::new(Worker {
+        let watch = Watch::new(parkers.len())?;
+        Ok(Arc::new(Worker {
             life,
             registry,
             board,
@@ -98,10 +102,11 @@ impl Worker {
             mapping: Mutex::new(()),
             is_mapping: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            watch,
             swept_ns: AtomicU64::new(0),
             parkers,
             mode,
-        })
+        }))
     }
 
     /// This incarnation.
@@ -145,6 +150,10 @@ impl Worker {
         }
         parker.retract();
         self.board.stop_spinning(parker_index);
+        if self.has_work() {
+            // The wake-up for it may have been this thread's.
+            self.wake_idle();
+        }
     }
 
     /// Takes a queued call: round robin over the pending lanes, first in first out within one.

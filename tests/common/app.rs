@@ -91,6 +91,11 @@ impl App for Faults {
                 sys::raise(Signal::SIGKILL)?;
                 Err(ctx.error("Alive", "survived SIGKILL"))
             }
+            // The one that listens to the arbiter.
+            "end_first_thread" => {
+                end_first_thread();
+                Ok(Reply::from(()))
+            }
             "die_first" => {
                 let (id, times): (i64, usize) = args.parse()?;
                 begin(id);
@@ -299,6 +304,20 @@ fn spoil_words() {
             // SAFETY: none, as above.
             unsafe { std::ptr::without_provenance_mut::<u64>(at).write_volatile(random.next()) };
         }
+    }
+}
+
+/// Ends the first thread of this process, and no other.
+fn end_first_thread() {
+    extern "C" fn leave(_: libc::c_int) {
+        // SAFETY: ends the calling thread, and touches nothing of it.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+    let pid = process::id() as libc::pid_t;
+    // SAFETY: a handler that makes one system call and does not return; then a signal for a thread of this process.
+    unsafe {
+        libc::signal(libc::SIGUSR1, leave as *const () as libc::sighandler_t);
+        libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGUSR1);
     }
 }
 

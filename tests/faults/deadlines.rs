@@ -7,17 +7,16 @@ use nix::sys::signal::Signal;
 use stokehold::{Cause, Code, Kill, Kind};
 
 crate::tests! {
-    a_deadline_in_the_queue_and_the_app_never_sees_the_call,
+    f3_a_deadline_in_the_queue_and_the_app_never_sees_the_call,
     an_endless_call_ends_and_its_worker_is_replaced,
     a_call_that_lets_go_late_keeps_its_worker,
-    a_stopped_worker_is_replaced,
     a_stopped_idle_worker_leaves_calls_in_the_queue,
     impatient_callers_do_not_degrade_the_pool,
     the_pool_has_a_deadline_of_its_own,
     a_call_beside_an_endless_one_dies_of_the_others_deadline,
 }
 
-fn a_deadline_in_the_queue_and_the_app_never_sees_the_call() -> Outcome {
+fn f3_a_deadline_in_the_queue_and_the_app_never_sees_the_call() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
     let client = pool.client().unwrap();
@@ -72,22 +71,6 @@ fn a_call_that_lets_go_late_keeps_its_worker() -> Outcome {
     let error = fails(running.wait());
     assert!(matches!(error.kind(), Kind::Deadline { .. }), "{error}");
     open("gate");
-    all_free(&client);
-    works(&client);
-    Ok(())
-}
-
-fn a_stopped_worker_is_replaced() -> Outcome {
-    let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1));
-    let client = pool.client().unwrap();
-    let before = client.worker_pids();
-    let running = call(&client, "gate").args((1, "gate")).deadline_ms(300).submit().unwrap();
-    until_begun(1);
-    stop(before[0]);
-    let error = fails(running.wait());
-    assert!(matches!(error.kind(), Kind::Deadline { started: true }), "{error}");
-    ready(&client, 1, &before);
     all_free(&client);
     works(&client);
     Ok(())

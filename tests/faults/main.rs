@@ -27,6 +27,7 @@ mod outcomes;
 mod serve;
 mod start;
 mod storm;
+mod stuck;
 
 fn main() {
     start::without_init();
@@ -40,6 +41,7 @@ fn main() {
     let all = [
         outcomes::TESTS,
         deadlines::TESTS,
+        stuck::TESTS,
         deaths::TESTS,
         clients::TESTS,
         start::TESTS,
