@@ -8,7 +8,9 @@
 //! * [`Pool::builder`] configures a pool ([`Builder`]), [`Builder::start`] starts it, [`Pool::shutdown`] ends it. To drop
 //!   a [`Pool`] is to kill its workers.
 //! * [`Client`] is a connection to a pool, for all threads of a process; [`Client::connect`] joins the pool of another
-//!   process ([`Options`]), over a socket that [`Pool::client_socket`] made. [`Client::call`] begins a [`Call`], which
+//!   process ([`Options`]), over a socket that [`Pool::client_socket`] made.
+//! * [`Builder::serve`] makes this process the supervisor of a pool under a path, [`Client::connect_path`] joins it there,
+//!   and [`status`] asks how it is. [`Client::call`] begins a [`Call`], which
 //!   [`execute`](Call::execute) sends and waits for, and [`submit`](Call::submit) only sends: [`Pending`] is then the
 //!   handle to its outcome.
 //! * [`Lease`] is memory of the client that workers read in place; [`Response`] is a result, read where its worker put it.
@@ -72,7 +74,7 @@ pub mod host;
 pub mod worker;
 
 #[cfg(not(loom))]
-pub use client::{Call, Client, Lease, Options, Pending, Response};
+pub use client::{Call, Client, Lease, Options, Pending, Response, status};
 pub use error::{Absence, AppError, Bound, CancelledBy, Cause, Code, Error, Kill, Kind, Result};
 #[cfg(not(loom))]
 pub use host::{Builder, Pool, init};

@@ -21,6 +21,8 @@ pub struct Client {
     pub stream: Option<Stream>,
     /// The process at its other end; known once it said HELLO.
     pub process: Option<OwnedFd>,
+    /// That process's number, as it said.
+    pub pid: Option<i64>,
     /// Its lanes: one, and those that were found damaged.
     pub lanes: Vec<usize>,
     /// When it must have said HELLO, monotonic nanoseconds. The host vouches for those that it brings: it may give such
@@ -69,7 +71,13 @@ impl Arbiter<'_> {
         let number = self.next_client;
         self.next_client = self.next_client.wrapping_add(1);
         self.watch(fd.as_fd(), Source::Client(number))?;
-        let client = Client { stream: Some(Stream::new(fd)), process: None, lanes: Vec::new(), silent_until };
+        let client = Client {
+            stream: Some(Stream::new(fd)),
+            process: None,
+            pid: None,
+            lanes: Vec::new(),
+            silent_until,
+        };
         self.clients.insert(number, client);
         // What it wrote before we watched makes no edge.
         self.client_said(number);
@@ -181,6 +189,7 @@ impl Arbiter<'_> {
                 self.watch(process.as_fd(), Source::ClientGone(number))?;
                 if let Some(client) = self.clients.get_mut(&number) {
                     client.process = Some(process);
+                    client.pid = message.int("pid").ok();
                 }
                 Ok(Some(self.welcome(number, id, true)))
             }
@@ -221,6 +230,7 @@ impl Arbiter<'_> {
                 }
             }
             Kind::Fetch => Ok(Some(self.answer_fetch(&message))),
+            Kind::Status => Ok(Some(self.answer_status(id))),
             // Not at the end of the connection: a copy of the process may keep that open.
             Kind::Bye => {
                 self.client_gone(number);

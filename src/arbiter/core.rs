@@ -4,6 +4,7 @@ use super::clients::{Client, Lane};
 use super::door::Door;
 use super::regions::Regions;
 use super::settings::Settings;
+use super::status::History;
 use super::tick::TICK_NS;
 use super::token::Source;
 use super::workers::{Incarnation, ring_life};
@@ -47,6 +48,7 @@ pub struct Arbiter<'a> {
     pub(super) host: Option<Stream>,
     pub(super) host_pidfd: Option<OwnedFd>,
     pub(super) door: Option<Door>,
+    pub(super) history: History,
     pub(super) signals: Incoming,
     pub(super) started: Started,
     pub(super) events: VecDeque<Event>,
@@ -237,7 +239,7 @@ impl Arbiter<'_> {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Spawn { slot: _, life } => match self.spawn(life) {
+            Action::Spawn { slot, life } => match self.spawn(slot, life) {
                 Ok(()) => self.events.push_back(Event::SpawnedOk { life }),
                 Err(error) => {
                     let errno = errno_of(&error).unwrap_or(libc::EAGAIN);
@@ -282,6 +284,7 @@ impl Arbiter<'_> {
     /// Shows in the registry what a life is doing.
     fn show(&mut self, life: Life, state: pool::SlotState) {
         let Some(worker) = self.workers.get_mut(&life) else { return };
+        let before = worker.state;
         worker.state = match state {
             pool::SlotState::Empty => SlotState::Empty,
             pool::SlotState::Booting => SlotState::Booting,
@@ -289,17 +292,22 @@ impl Arbiter<'_> {
             pool::SlotState::Cordoned | pool::SlotState::Draining => SlotState::Cordoned,
             pool::SlotState::Dying => SlotState::Dying,
         };
+        if worker.state != before {
+            worker.since_ns = clock::monotonic_ns();
+        }
         self.registry.set_slot(worker.place, Some(ring_life(life)), worker.state, worker.pid.as_raw() as u32);
     }
 
     /// A worker said why it cannot boot; the host is told if that fails the start.
     pub(super) fn boot_failed(&mut self, text: String) {
+        self.history.boot_failed(&text);
         if let Started::Waiting { why, .. } = &mut self.started {
             why.get_or_insert(text);
         }
     }
 
     pub(super) fn boot_ended(&mut self, text: String) {
+        self.history.boot_failed(&text);
         if let Started::Waiting { ended, .. } = &mut self.started {
             *ended = Some(text);
         }

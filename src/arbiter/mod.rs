@@ -13,6 +13,7 @@ mod regions;
 mod repair;
 mod settings;
 mod start;
+mod status;
 mod tick;
 mod token;
 mod workers;

@@ -66,6 +66,12 @@ impl Regions {
         }
     }
 
+    /// How many there are, and their bytes.
+    pub fn totals(&self) -> (usize, u64) {
+        let kept = self.places.iter().flatten();
+        kept.fold((0, 0), |(count, bytes), kept| (count + 1, bytes + kept.entry.len))
+    }
+
     /// Forgets all regions of an owner.
     pub fn drop_owner(&mut self, registry: &Registry, owner: Owner) {
         for place in &mut self.places {

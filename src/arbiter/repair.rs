@@ -15,7 +15,8 @@ impl Arbiter<'_> {
     pub(super) fn repair(&mut self, life: Life, cause: Cause) {
         let worker = self.workers.get(&life);
         let pid = worker.map_or(0, |worker| worker.pid.as_raw() as u32);
-        self.registry.record_death(Death { life: ring_life(life), pid, cause });
+        let death = Death { life: ring_life(life), pid, cause };
+        self.registry.record_death(death);
         let results = worker.and_then(|w| w.results.clone());
         if let Some(worker) = worker {
             let first = worker.place * self.settings.threads;
@@ -47,6 +48,7 @@ impl Arbiter<'_> {
         for (index, serial, why) in damaged {
             self.suspect(index, serial, &why);
         }
+        self.remember_death(life, death);
         if kept {
             self.mourned.push(life);
         } else {

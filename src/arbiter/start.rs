@@ -5,6 +5,7 @@ use super::door::Door;
 use super::endpoint::Endpoint;
 use super::regions::Regions;
 use super::settings::Settings;
+use super::status::History;
 use crate::conn::{Link, Message};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::pool::{Config, Policy};
@@ -44,7 +45,7 @@ pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
 /// told to end, by SIGTERM or SIGINT, and nothing is left of it.
 ///
 /// # Errors
-/// Those of [`Endpoint::claim`]; `Os` where the loop itself cannot go on.
+/// Those of `Endpoint::claim`; `Os` where the loop itself cannot go on.
 pub fn serve(settings: Settings, path: &Path, apps: &Apps) -> Result<()> {
     let kept = fd::listed()?;
     let endpoint = Endpoint::claim(path)?;
@@ -147,6 +148,7 @@ fn new<'a>(settings: Settings, apps: &'a Apps, kept: Vec<RawFd>, signals: &[Sign
         host: None,
         host_pidfd: None,
         door: None,
+        history: History::new(),
         signals,
         started: Started::Waiting { why: None, ended: None },
         events: VecDeque::new(),

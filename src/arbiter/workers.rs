@@ -4,10 +4,10 @@ use super::core::Arbiter;
 use super::token::Source;
 use crate::conn::{Message, Received, Stream};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::pool::{Ended, Event, Life, Why};
+use crate::pool::{Ended, Event, Life, SlotIndex, Why};
 use crate::shm::{Death, Owner, RegionKind, Results, SlotState, layout_hash};
 use crate::sys::process::{self, ExitStatus, Fork, Pid};
-use crate::sys::{pidfd, socket};
+use crate::sys::{clock, pidfd, socket};
 use crate::wire::Kind;
 use crate::worker::{self, Boot};
 use nix::sys::signal::Signal;
@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 /// One life, from its fork to its reap.
 #[derive(Debug)]
 pub struct Incarnation {
+    pub slot: SlotIndex,
     pub pid: Pid,
     pub pidfd: OwnedFd,
     /// Its place in the registry and, times the threads, its first parker.
@@ -25,13 +26,15 @@ pub struct Incarnation {
     pub threads: Vec<OwnedFd>,
     pub results: Option<Results>,
     pub state: SlotState,
+    /// When that began, monotonic.
+    pub since_ns: u64,
     /// Told to leave in an orderly way: the end of its threads is no death mark.
     pub drained: bool,
 }
 
 impl Arbiter<'_> {
     /// Forks the worker of a life. The child never returns from here.
-    pub(super) fn spawn(&mut self, life: Life) -> Result<()> {
+    pub(super) fn spawn(&mut self, slot: SlotIndex, life: Life) -> Result<()> {
         let place = (0..self.settings.places())
             .find(|p| !self.workers.values().any(|w| w.place == *p))
             .ok_or_else(|| Error::os("fork", libc::EAGAIN))?;
@@ -74,6 +77,7 @@ impl Arbiter<'_> {
         let handle = watched.inspect_err(|_| process::kill_and_reap(pid))?;
         self.registry.set_slot(place, Some(ring_life(life)), SlotState::Booting, pid.as_raw() as u32);
         let incarnation = Incarnation {
+            slot,
             pid,
             pidfd: handle,
             place,
@@ -82,6 +86,7 @@ impl Arbiter<'_> {
             threads: Vec::new(),
             results: None,
             state: SlotState::Booting,
+            since_ns: clock::monotonic_ns(),
             drained: false,
         };
         self.workers.insert(life, incarnation);

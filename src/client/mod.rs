@@ -8,6 +8,7 @@ mod lease;
 mod outcome;
 mod pending;
 mod response;
+mod status;
 mod waiter;
 
 pub use call::Call;
@@ -15,3 +16,4 @@ pub use connection::{Client, Options};
 pub use lease::Lease;
 pub use pending::Pending;
 pub use response::Response;
+pub use status::status;

@@ -69,6 +69,12 @@ impl Message {
         self.fields.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v)
     }
 
+    /// Takes a field out; `None` if it is not there.
+    pub fn take_field(&mut self, name: &str) -> Option<Value> {
+        let at = self.fields.iter().rposition(|(n, _)| n == name)?;
+        Some(self.fields.swap_remove(at).1)
+    }
+
     /// A field that must be a whole number in this type's range.
     pub fn int<T: TryFrom<i64>>(&self, name: &str) -> Result<T> {
         match self.field(name) {

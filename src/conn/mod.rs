@@ -20,6 +20,8 @@
 //! | `Fetch` | client, worker → arbiter | region or lane wanted | – |
 //! | `Fetched` | arbiter → client, worker | length | the region, or control and requests |
 //! | `Suspect` | client, worker → arbiter | lane's serial | – |
+//! | `Status` | anyone of this user → arbiter | – | – |
+//! | `Response` | arbiter → who asked | result: a dict | – |
 //! | `Refused` | arbiter → anyone | code, why | – |
 //! | `Bye` | anyone | – | – |
 

@@ -25,6 +25,11 @@ impl Slot {
     pub fn life(&self) -> Option<Life> {
         self.life
     }
+
+    /// While it is vacant: when it may be filled again, monotonic nanoseconds.
+    pub fn vacant_until(&self) -> u64 {
+        self.vacant_until
+    }
 }
 
 /// Slots and lives.

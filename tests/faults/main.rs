@@ -24,6 +24,7 @@ mod hygiene;
 mod input;
 mod limits;
 mod outcomes;
+mod program;
 mod serve;
 mod start;
 mod storm;
@@ -51,6 +52,7 @@ fn main() {
         damage::TESTS,
         counterexamples::TESTS,
         serve::TESTS,
+        program::TESTS,
         storm::TESTS,
     ];
     harness::run(&all.concat());

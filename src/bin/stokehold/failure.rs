@@ -12,6 +12,8 @@ pub enum Failure {
     Usage(String),
     /// It was tried and did not work: status 1.
     Run(String),
+    /// A call had another outcome than a result: the status says which.
+    Outcome(String, u8),
 }
 
 impl Failure {
@@ -23,6 +25,7 @@ impl Failure {
         match self {
             Failure::Usage(_) => USAGE,
             Failure::Run(_) => 1,
+            Failure::Outcome(_, status) => *status,
         }
     }
 }
@@ -31,7 +34,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Usage(why) => write!(f, "{why}\nTry `stokehold --help`."),
-            Failure::Run(why) => f.write_str(why),
+            Failure::Run(why) | Failure::Outcome(why, _) => f.write_str(why),
         }
     }
 }

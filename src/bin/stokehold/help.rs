@@ -17,6 +17,8 @@ pub fn about(topic: Option<&str>) -> Option<&'static str> {
         Some("bench") => Some(BENCH),
         Some("doctor") => Some(DOCTOR),
         Some("serve") => Some(SERVE),
+        Some("call") => Some(CALL),
+        Some("status") => Some(STATUS),
         Some(_) => None,
     }
 }
@@ -28,6 +30,8 @@ Usage: stokehold COMMAND [OPTIONS]
 
 Commands:
   serve              a pool as a daemon, which other processes call by a path
+  call               one call of a pool that is served, with JSON in and out
+  status             how a pool that is served is
   bench call         what a 64-byte call costs, beside the cheapest hand-overs between processes
   bench payload      what bytes lent in place cost, from 64 B to 64 MiB
   bench throughput   how many calls a second, one client with 64 in flight, and several threads
@@ -116,4 +120,39 @@ Workers that cannot boot degrade the pool and are tried again, with pauses.
 
 Exit status: 0 ended as it was told; 1 it could not start (the path is served already, say) or go on; 2 the options, the
 file or the socket's directory are wrong, which trying again does not mend.
+";
+
+pub const CALL: &str = "\
+Usage: stokehold call [OPTIONS] APP ACTION [ARGUMENT...]
+
+Calls an action of an app of a pool that is served, and prints the result as one line of JSON. An ARGUMENT is JSON (text
+with its quotes: '\"text\"'), or @FILE: the bytes of that file, lent in shared memory. What JSON lacks is written
+{\"$bytes\": \"base64\"} and {\"$float\": \"nan\"} (inf, -inf), in arguments and results.
+
+  -s, --socket PATH    the pool's socket; the default is that of serve
+  --deadline-ms N      end after this time, whatever the worker does; the pool's own limit holds as well
+  --kwargs JSON        named arguments, an object
+  --raw                a result of bytes or text as it is, without JSON
+  --traceback          an app's error with its traceback
+  -h, --help           this text
+
+  stokehold call stokehold.demo:Demo add 2 3
+  stokehold call --raw stokehold.demo:Demo digest @Cargo.toml
+
+Exit status: 0 a result; 1 the pool could not be asked, or a file not be read; 2 the command line makes no sense; else the
+outcome: 11 the app returned an error, 12 its worker died, 13 the deadline passed, 14 cancelled, 15 overloaded, 16 no
+workers, 17 the app cannot read the call or is not there, 18 shared memory was damaged, 19 the daemon died, 20 it is ending.
+";
+
+pub const STATUS: &str = "\
+Usage: stokehold status [OPTIONS]
+
+How a pool is that is served: its workers, clients and calls, why workers did not become ready, and the last ten deaths.
+
+  -s, --socket PATH    the pool's socket; the default is that of serve
+  --json               all of it as JSON, times in milliseconds
+  -h, --help           this text
+
+Exit status: 0 it takes calls; 1 it could not be asked; 2 the command line makes no sense; 3 it takes no calls: degraded,
+without workers, or ending.
 ";

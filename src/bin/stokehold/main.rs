@@ -1,12 +1,15 @@
 //! The `stokehold` program: serves a pool, measures what a call costs on this machine, and says what the machine lacks.
 
 mod bench;
+mod call;
 mod demo;
 mod doctor;
 mod failure;
 mod help;
+mod json;
 mod serve;
 mod socket;
+mod status;
 
 use demo::Demo;
 use failure::Failure;
@@ -45,6 +48,8 @@ fn run() -> Result<ExitCode, Failure> {
             "bench" => bench::run(parser),
             "doctor" => doctor::run(parser),
             "serve" => serve::run(parser),
+            "call" => call::run(parser),
+            "status" => status::run(parser),
             "help" => {
                 let topic = parser.next()?.map(word).transpose()?;
                 help::about(topic.as_deref())
