@@ -4,7 +4,7 @@ use super::core::Arbiter;
 use super::workers::ring_life;
 use crate::limits::LANE_CALLS;
 use crate::pool::{Event, Life, Why};
-use crate::ring::{Generation, State, Word};
+use crate::ring::State;
 use crate::shm::{Deadline, LaneState, OwnRecord, ResultKey};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
@@ -14,17 +14,15 @@ pub const TICK_NS: u64 = 500_000_000;
 /// How long after its deadline a running call counts as one whose client cannot end it.
 const OVERDUE_NS: u64 = 1_000_000_000;
 
-/// What the last tick saw of a lane's calls.
+/// The words of a lane's calls that the last tick found queued or abandoned; of the others 0, which is no word. Half of
+/// what an idle client costs the arbiter.
 #[derive(Debug)]
-pub struct Seen {
-    queued: [Option<Generation>; LANE_CALLS],
-    abandoned: [Option<Word>; LANE_CALLS],
-}
+pub struct Seen([u64; LANE_CALLS]);
 
 impl Seen {
     /// Nothing yet.
     pub fn new() -> Seen {
-        Seen { queued: [None; LANE_CALLS], abandoned: [None; LANE_CALLS] }
+        Seen([0; LANE_CALLS])
     }
 }
 
@@ -48,13 +46,13 @@ impl Arbiter<'_> {
                         break;
                     }
                 };
-                let (mut queued, mut abandoned) = (None, None);
+                let before = std::mem::take(&mut lane.seen.0[call]);
                 let life = word.life().and_then(|l| Life::new(l.get()));
                 match (word.state(), life) {
                     (State::Queued, _) => {
                         pending = true;
-                        queued = Some(word.generation());
-                        stuck |= is_open && lane.seen.queued[call] == queued;
+                        lane.seen.0[call] = word.raw();
+                        stuck |= is_open && before == word.raw();
                     }
                     (State::Running | State::Abandoned, Some(life)) if !self.workers.contains_key(&life) => {
                         // Every word of a dead life was repaired before it was reaped: nobody's worker wrote this.
@@ -73,8 +71,8 @@ impl Arbiter<'_> {
                         }
                     }
                     (State::Abandoned, Some(life)) => {
-                        abandoned = Some(word);
-                        if lane.seen.abandoned[call] == abandoned {
+                        lane.seen.0[call] = word.raw();
+                        if before == word.raw() {
                             let key = ResultKey { lane: lane.serial, call, generation: word.generation() };
                             let results = self.workers.get(&life).and_then(|w| w.results.as_ref());
                             // A stray write may name a worker that has nothing to do with the call: where nobody waits
@@ -89,8 +87,6 @@ impl Arbiter<'_> {
                     (State::Done | State::Lost | State::Acked, _) => line.bell.ring(&Kernel),
                     _ => {}
                 }
-                lane.seen.queued[call] = queued;
-                lane.seen.abandoned[call] = abandoned;
             }
             if pending && is_open {
                 self.board.pending().set(lane.index);

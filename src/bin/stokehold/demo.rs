@@ -39,6 +39,11 @@ impl App for Demo {
                 out.fill(FILL);
                 Ok(out.into())
             }
+            // `n` bytes back that nobody wrote: whatever was there before.
+            "lend" => {
+                let (len,): (usize,) = args.parse()?;
+                Ok(ctx.lease(len)?.into())
+            }
             // How many bytes came, without reading one of them.
             "len" => {
                 let (bytes,): (&[u8],) = args.parse()?;
@@ -53,6 +58,13 @@ impl App for Demo {
                 let (ms,): (u64,) = args.parse()?;
                 clock::sleep(Duration::from_millis(ms));
                 Ok(Reply::from(ms))
+            }
+            // Who slept, from when to when.
+            "nap_ms" => {
+                let (ms,): (u64,) = args.parse()?;
+                let began = clock::monotonic_ns();
+                clock::sleep(Duration::from_millis(ms));
+                Ok(Reply::from([u64::from(std::process::id()), began, clock::monotonic_ns()]))
             }
             "spin_ms" => {
                 let (ms,): (u64,) = args.parse()?;

@@ -33,9 +33,13 @@ Commands:
   call               one call of a pool that is served, with JSON in and out
   status             how a pool that is served is
   bench call         what a 64-byte call costs, beside the cheapest hand-overs between processes
-  bench payload      what bytes lent in place cost, from 64 B to 64 MiB
+  bench payload      what bytes cost, from 64 B to 64 MiB: lent in place and copied, warm and the first time
   bench throughput   how many calls a second, one client with 64 in flight, and several threads
-  bench death        how soon a caller knows that its worker was killed, and a new one is ready
+  bench tasks        what 4 workers add to tasks of 10 ms, 100 callers
+  bench clients      what a call costs among 1,000 clients and 64 workers, and what so many cost
+  bench death        how soon a caller knows that its worker or the arbiter was killed, and a new worker is ready
+  bench arbiter      what the supervisor costs at rest
+  bench all          all of them
   doctor             whether a pool can run here, and what this machine lacks
   help COMMAND       more about a command
 
@@ -47,12 +51,14 @@ The log goes to standard error: RUST_LOG=info stokehold doctor
 ";
 
 pub const BENCH: &str = "\
-Usage: stokehold bench call|payload|throughput|death [OPTIONS]
+Usage: stokehold bench call|payload|throughput|tasks|clients|death|arbiter|all [OPTIONS]
 
 Measures against baselines in the same run: blocks of calls and blocks of the baseline alternate, so that whatever
 else the machine does hits both. p50 is the median of the blocks' medians, p99 is that of all samples together,
 ratio is the median of the ratios of neighbouring blocks. Compare ratios; the times alone say more about the machine
 and the hour than about the program. Build with --release.
+
+Rows that have a limit to meet say which (`wanted`) and whether they do (`met`).
 
 Options:
   --json             one JSON object a line instead of a table
@@ -66,11 +72,15 @@ Options:
                        hog2   free, beside two of them
                        same   both on one processor, and neither knew it when it started (not among the defaults)
   --only TEXT        only rows whose case or baseline contains TEXT
-  --full             the long rows, too: death with 1 GiB
+  --limits           only rows that have a limit to meet
+  --full             the long rows, too: death with 1 and 4 GiB
+  --clients N        of bench clients (1,000 by default) and arbiter (200)
+  --workers N        of bench clients (64 by default) and arbiter (4)
   -h, --help         this text
 
 Baselines of `call`: a word in shared memory handed to a forked process and back, by futex, by sched_yield, by
-spinning; 64 bytes over a Unix socketpair; a crossbeam channel to a thread and back.
+spinning; 64 bytes over a Unix socketpair; a crossbeam channel to a thread and back. What the others are measured
+against stands in their rows. Beside other projects: benches/peers in the sources.
 ";
 
 pub const DOCTOR: &str = "\

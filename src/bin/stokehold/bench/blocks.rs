@@ -59,6 +59,8 @@ impl Shape {
     pub const SHORT: Shape = Shape { warm_up: 50, trips: 2_000, longest_ns: 100_000_000 };
     /// For round trips of up to tens of milliseconds.
     pub const LONG: Shape = Shape { warm_up: 1, trips: 200, longest_ns: 50_000_000 };
+    /// For what can be done once: [`Contender::begin`] makes everything anew.
+    pub const ONCE: Shape = Shape { warm_up: 0, trips: 1, longest_ns: 0 };
 }
 
 /// Lets the contenders take turns until `seconds` have passed and each had three at least. The order turns round

@@ -7,6 +7,7 @@ use super::place::{Place, Placement};
 use super::report::{Report, Row, mode_name};
 use super::rig::Rig;
 use super::stats::Series;
+use super::wanted::{Of, Wanted};
 use crate::demo::Demo;
 use crate::failure::Failure;
 use stokehold::{App, Error, Mode, Result};
@@ -95,11 +96,27 @@ fn measure(options: &Options, report: &mut Report, place: &Place, wait: Mode) ->
                 baseline_p99_us: theirs.p99_us(),
                 baseline_per_s: theirs.p50_us().map(|us| 1e6 / us),
                 ratio: series[0].ratio(theirs),
+                wanted: wanted(wait, place.placement(), name, best),
                 ..Row::default()
             });
         }
     }
     rig.stop()
+}
+
+/// What is to be reached against this baseline, which is or is not the better one of its kind.
+fn wanted(wait: Mode, placement: Placement, baseline: &str, best: bool) -> Vec<Wanted> {
+    let ratio = |limit| Wanted::AtMost(Of::Ratio, limit);
+    match (wait, placement) {
+        _ if !baseline.starts_with("raw") || !best => Vec::new(),
+        (Mode::Park, _) => vec![ratio(1.3)],
+        (_, Placement::One) => vec![ratio(1.3)],
+        (_, Placement::Two) => vec![ratio(2.0), Wanted::AtMost(Of::P50Us, 1.0)],
+        (_, Placement::Free | Placement::Hog1 | Placement::Hog2) => {
+            vec![ratio(1.5), Wanted::AtMost(Of::RatioP99, 1.5)]
+        }
+        (_, Placement::Same) => Vec::new(),
+    }
 }
 
 /// Ours: 64 bytes there and back, checked.

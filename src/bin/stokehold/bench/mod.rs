@@ -1,17 +1,23 @@
 //! `stokehold bench`: each benchmark measures the library and a baseline in alternating blocks of one run, and
-//! reports rows. What is measured is in `call`, `payload`, `throughput` and `death`; what against in `baseline`.
+//! reports rows. What is measured is in the module of that name; what against in `baseline`; what is to be reached
+//! stands beside each row.
 
+mod arbiter;
 mod baseline;
 mod blocks;
 mod call;
+mod clients;
 mod death;
 mod options;
 mod payload;
 mod place;
+mod procfs;
 mod report;
 mod rig;
 mod stats;
+mod tasks;
 mod throughput;
+mod wanted;
 
 use crate::failure::Failure;
 use crate::help;
@@ -30,12 +36,17 @@ pub fn run(parser: lexopt::Parser) -> Result<ExitCode, Failure> {
     if cfg!(debug_assertions) {
         eprintln!("stokehold: a debug build: these numbers say nothing");
     }
-    let mut report = Report::new(&options);
-    match options.bench {
-        Bench::Call => call::run(&options, &mut report)?,
-        Bench::Payload => payload::run(&options, &mut report)?,
-        Bench::Throughput => throughput::run(&options, &mut report)?,
-        Bench::Death => death::run(&options, &mut report)?,
+    let mut report = Report::new(options.json, options.limits);
+    for bench in &options.benches {
+        match bench {
+            Bench::Call => call::run(&options, &mut report)?,
+            Bench::Payload => payload::run(&options, &mut report)?,
+            Bench::Throughput => throughput::run(&options, &mut report)?,
+            Bench::Tasks => tasks::run(&options, &mut report)?,
+            Bench::Clients => clients::run(&options, &mut report)?,
+            Bench::Death => death::run(&options, &mut report)?,
+            Bench::Arbiter => arbiter::run(&options, &mut report)?,
+        }
     }
     report.finish();
     Ok(ExitCode::SUCCESS)

@@ -12,20 +12,53 @@ pub enum Bench {
     Call,
     Payload,
     Throughput,
+    Tasks,
+    Clients,
     Death,
+    Arbiter,
+}
+
+impl Bench {
+    /// In the order in which `bench all` runs them.
+    pub const ALL: [Bench; 7] = [
+        Bench::Call,
+        Bench::Payload,
+        Bench::Throughput,
+        Bench::Tasks,
+        Bench::Clients,
+        Bench::Death,
+        Bench::Arbiter,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Bench::Call => "call",
+            Bench::Payload => "payload",
+            Bench::Throughput => "throughput",
+            Bench::Tasks => "tasks",
+            Bench::Clients => "clients",
+            Bench::Death => "death",
+            Bench::Arbiter => "arbiter",
+        }
+    }
 }
 
 /// Everything that was asked for.
 #[derive(Clone, Debug)]
 pub struct Options {
-    pub bench: Bench,
+    pub benches: Vec<Bench>,
     pub json: bool,
     pub full: bool,
+    /// Only rows that have a limit to meet.
+    pub limits: bool,
     /// How long one row may take.
     pub seconds: f64,
     pub only: Option<String>,
     pub wait: Option<Mode>,
     pub placement: Option<Placement>,
+    /// How many clients and workers there are, where that matters.
+    pub clients: Option<usize>,
+    pub workers: Option<usize>,
 }
 
 /// A command line is for measuring, or asks for help.
@@ -36,29 +69,44 @@ pub enum Parsed {
 
 impl Options {
     pub fn parse(mut parser: lexopt::Parser) -> Result<Parsed, Failure> {
-        let mut bench = None;
-        let (mut json, mut full, mut seconds) = (false, false, 2.0);
+        let mut benches = None;
+        let (mut json, mut full, mut limits, mut seconds) = (false, false, false, 2.0);
         let (mut only, mut wait, mut placement) = (None, None, None);
+        let (mut clients, mut workers) = (None, None);
         while let Some(arg) = parser.next()? {
             match arg {
                 Short('h') | Long("help") => return Ok(Parsed::Help),
                 Long("json") => json = true,
                 Long("full") => full = true,
+                Long("limits") => limits = true,
                 Long("seconds") => seconds = parser.value()?.parse()?,
                 Long("only") => only = Some(parser.value()?.string()?.to_lowercase()),
                 Long("wait") => wait = Some(parse_wait(&parser.value()?.string()?)?),
                 Long("placement") => placement = Some(parse_placement(&parser.value()?.string()?)?),
-                Value(name) if bench.is_none() => bench = Some(parse_bench(&name.string()?)?),
+                Long("clients") => clients = Some(count("--clients", parser.value()?.parse()?, 1000)?),
+                Long("workers") => workers = Some(count("--workers", parser.value()?.parse()?, 64)?),
+                Value(name) if benches.is_none() => benches = Some(parse_bench(&name.string()?)?),
                 other => return Err(other.unexpected().into()),
             }
         }
-        let Some(bench) = bench else {
-            return Err(Failure::usage("bench what? There is call, payload, throughput and death"));
+        let Some(benches) = benches else {
+            return Err(Failure::usage(format!("bench what? There is {THERE_IS}")));
         };
         if !(0.01..=3600.0).contains(&seconds) {
             return Err(Failure::usage(format!("--seconds is from 0.01 to 3600, not {seconds}")));
         }
-        Ok(Parsed::Options(Options { bench, json, full, seconds, only, wait, placement }))
+        Ok(Parsed::Options(Options {
+            benches,
+            json,
+            full,
+            limits,
+            seconds,
+            only,
+            wait,
+            placement,
+            clients,
+            workers,
+        }))
     }
 
     /// Whether a row of this kind is wanted.
@@ -73,18 +121,21 @@ impl Options {
     }
 }
 
-fn parse_bench(name: &str) -> Result<Bench, Failure> {
-    Ok(match name {
-        "call" => Bench::Call,
-        "payload" => Bench::Payload,
-        "throughput" => Bench::Throughput,
-        "death" => Bench::Death,
-        other => {
-            return Err(Failure::usage(format!(
-                "no benchmark {other:?}; there is call, payload, throughput and death"
-            )));
-        }
-    })
+fn parse_bench(name: &str) -> Result<Vec<Bench>, Failure> {
+    if name == "all" {
+        return Ok(Bench::ALL.to_vec());
+    }
+    let found = Bench::ALL.into_iter().find(|bench| bench.name() == name);
+    found
+        .map(|bench| vec![bench])
+        .ok_or_else(|| Failure::usage(format!("no benchmark {name:?}; there is {THERE_IS}")))
+}
+
+fn count(option: &str, number: usize, most: usize) -> Result<usize, Failure> {
+    if (1..=most).contains(&number) {
+        return Ok(number);
+    }
+    Err(Failure::usage(format!("{option} is from 1 to {most}, not {number}")))
 }
 
 fn parse_wait(name: &str) -> Result<Mode, Failure> {
@@ -99,3 +150,5 @@ fn parse_placement(name: &str) -> Result<Placement, Failure> {
         Failure::usage(format!("--placement is one, two, free, hog1, hog2 or same, not {name:?}"))
     })
 }
+
+const THERE_IS: &str = "call, payload, throughput, tasks, clients, death, arbiter, and all of them";

@@ -1,7 +1,7 @@
 //! Rows of results: a JSON object a line for programs, a table for people.
 
-use super::options::Options;
 use super::place::Placement;
+use super::wanted::Wanted;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use stokehold::Mode;
@@ -24,14 +24,29 @@ pub struct Row {
     pub baseline_p99_us: Option<f64>,
     pub baseline_per_s: Option<f64>,
     pub ratio: Option<f64>,
+    /// What is neither a time nor a rate, in the unit that is named beside it.
+    pub value: Option<f64>,
+    pub unit: &'static str,
+    /// What this row has to reach.
+    pub wanted: Vec<Wanted>,
 }
 
 impl Row {
-    fn ratio_p99(&self) -> Option<f64> {
+    pub fn ratio_p99(&self) -> Option<f64> {
         match (self.p99_us, self.baseline_p99_us) {
             (Some(ours), Some(theirs)) if theirs > 0.0 => Some(ours / theirs),
             _ => None,
         }
+    }
+
+    /// Whether all that is wanted of it was reached. `None` where nothing is wanted.
+    fn is_met(&self) -> Option<bool> {
+        (!self.wanted.is_empty())
+            .then(|| self.wanted.iter().all(|wanted| wanted.is_met(self).unwrap_or(false)))
+    }
+
+    fn wanted_text(&self) -> String {
+        self.wanted.iter().map(Wanted::to_string).collect::<Vec<_>>().join(", ")
     }
 
     fn to_json(&self) -> String {
@@ -52,6 +67,10 @@ impl Row {
         number(&mut out, "baseline_per_s", self.baseline_per_s);
         number(&mut out, "ratio", self.ratio);
         number(&mut out, "ratio_p99", self.ratio_p99());
+        number(&mut out, "value", self.value);
+        text(&mut out, "unit", self.value.map(|_| self.unit));
+        text(&mut out, "wanted", self.is_met().map(|_| self.wanted_text()).as_deref());
+        raw(&mut out, "met", self.is_met());
         out.push('}');
         out
     }
@@ -61,6 +80,7 @@ impl Row {
         let rate = |value: Option<f64>| value.map_or(String::new(), |rate| format!("{rate:.0}"));
         let ratio = |value: Option<f64>| value.map_or(String::new(), |ratio| format!("{ratio:.2}"));
         [
+            self.bench.into(),
             self.case.clone(),
             self.wait.map_or("", mode_name).into(),
             self.placement.map_or("", Placement::name).into(),
@@ -75,6 +95,9 @@ impl Row {
             rate(self.baseline_per_s),
             ratio(self.ratio),
             ratio(self.ratio_p99()),
+            self.value.map_or(String::new(), |value| format!("{} {}", short(value), self.unit)),
+            self.wanted_text(),
+            self.is_met().map_or("", |met| if met { "yes" } else { "NO" }).into(),
         ]
     }
 }
@@ -83,16 +106,21 @@ impl Row {
 #[derive(Debug)]
 pub struct Report {
     json: bool,
+    limits_only: bool,
     rows: Vec<Row>,
 }
 
 impl Report {
-    pub fn new(options: &Options) -> Report {
-        Report { json: options.json, rows: Vec::new() }
+    /// One of JSON lines or of a table; of all rows, or only of those of which something is wanted.
+    pub fn new(json: bool, limits_only: bool) -> Report {
+        Report { json, limits_only, rows: Vec::new() }
     }
 
     /// Takes a row; as JSON it is out at once. A reader that went away is not an error of the measurement.
     pub fn add(&mut self, row: Row) {
+        if self.limits_only && row.wanted.is_empty() {
+            return;
+        }
         if self.json {
             let _ = writeln!(std::io::stdout(), "{}", row.to_json());
             let _ = std::io::stdout().flush();
@@ -117,7 +145,11 @@ impl Report {
             std::iter::once(HEADINGS.map(String::from)).chain(self.rows.iter().map(Row::cells)).collect();
         let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; COLUMNS] = std::array::from_fn(width);
-        let used = |column: usize| cells.iter().skip(1).any(|row| !row[column].is_empty());
+        let several = self.rows.windows(2).any(|rows| rows[0].bench != rows[1].bench);
+        let used = |column: usize| match column {
+            0 => several,
+            column => cells.iter().skip(1).any(|row| !row[column].is_empty()),
+        };
         let mut out = String::new();
         for row in &cells {
             for (column, cell) in row.iter().enumerate().filter(|(column, _)| used(*column)) {
@@ -151,6 +183,11 @@ fn size(bytes: u64) -> String {
         n if n >= KIB && n.is_multiple_of(KIB) => format!("{} KiB", n / KIB),
         n => format!("{n} B"),
     }
+}
+
+/// Without a fraction where that is the smaller part by far.
+fn short(value: f64) -> String {
+    if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
 fn key(out: &mut String, name: &str) {
@@ -189,8 +226,9 @@ fn number(out: &mut String, name: &str, value: Option<f64>) {
     raw(out, name, value.filter(|value| value.is_finite()).map(|value| format!("{value:.4}")));
 }
 
-const COLUMNS: usize = 14;
+const COLUMNS: usize = 18;
 const HEADINGS: [&str; COLUMNS] = [
+    "bench",
     "case",
     "wait",
     "placement",
@@ -205,6 +243,9 @@ const HEADINGS: [&str; COLUMNS] = [
     "its per s",
     "ratio",
     "ratio p99",
+    "value",
+    "wanted",
+    "met",
 ];
 /// Columns of text.
-const LEFT: [usize; 4] = [0, 1, 2, 8];
+const LEFT: [usize; 7] = [0, 1, 2, 3, 9, 16, 17];

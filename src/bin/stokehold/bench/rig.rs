@@ -3,10 +3,11 @@
 use super::place::Place;
 use crate::demo::Demo;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 use stokehold::internals::sys::process::Pid;
 use stokehold::internals::sys::signal::Signal;
-use stokehold::internals::sys::{cpu, pidfd};
-use stokehold::{App, Builder, Client, Mode, Pool, Result};
+use stokehold::internals::sys::{clock, cpu, pidfd};
+use stokehold::{App, Builder, Client, Error, Mode, Pool, Result};
 
 /// Pool and client. The pool is killed when this is dropped.
 #[derive(Debug)]
@@ -34,15 +35,39 @@ impl Rig {
         let builder = Pool::builder().app::<Demo>().workers(workers).wait(wait);
         let pool = settings(builder).start()?;
         let client = pool.client()?;
-        if let Some(number) = place.partner() {
-            // Meant for one worker: with several there is no saying which one takes the call.
-            client.call(Demo::NAME, "pin").args((number,)).execute()?;
-        }
+        pin_worker(&client, place)?;
         if let Some(number) = place.host() {
             cpu::pin(&[number])?;
         }
-        let spinning = if wait == Mode::Spin { only_worker(&client)? } else { None };
-        Ok(Rig { client, pool, spinning })
+        let rig = Rig { client, pool, spinning: None };
+        let spinning = match wait == Mode::Spin && workers == 1 {
+            true => Some(rig.worker()?.1),
+            false => None,
+        };
+        Ok(Rig { spinning, ..rig })
+    }
+
+    /// The one worker that there is, and a handle to it.
+    pub fn worker(&self) -> Result<(u32, OwnedFd)> {
+        let pid = self.client.worker_pids().first().copied().unwrap_or_default();
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let number = number.ok_or_else(|| Error::bad_request("there is no worker"))?;
+        Ok((pid, pidfd::open(number)?))
+    }
+
+    /// Kills the one worker that there is, and waits for the next. The pool must allow as many deaths.
+    pub fn next_worker(&self, place: &Place) -> Result<()> {
+        let (old, handle) = self.worker()?;
+        pidfd::send_signal(handle.as_fd(), Signal::SIGKILL)?;
+        let start = clock::monotonic_ns();
+        while !self.client.worker_pids().iter().any(|&pid| pid != old) {
+            if clock::monotonic_ns() - start > GIVE_UP_NS {
+                return Err(Error::bad_request("no new worker within 30 s"));
+            }
+            clock::sleep(LOOK);
+        }
+        pidfd::wait_exited(handle.as_fd(), None)?;
+        pin_worker(&self.client, place)
     }
 
     /// Before the baseline's turn: a worker that spins would share a processor with the baseline's process. One
@@ -67,10 +92,13 @@ impl Rig {
     }
 }
 
-/// A handle to the worker, if there is one and not more.
-fn only_worker(client: &Client) -> Result<Option<OwnedFd>> {
-    match client.worker_pids()[..] {
-        [pid] => i32::try_from(pid).ok().and_then(Pid::from_raw).map(pidfd::open).transpose(),
-        _ => Ok(None),
+/// Meant for one worker: with several there is no saying which one takes the call.
+fn pin_worker(client: &Client, place: &Place) -> Result<()> {
+    if let Some(number) = place.partner() {
+        client.call(Demo::NAME, "pin").args((number,)).execute()?;
     }
+    Ok(())
 }
+
+const LOOK: Duration = Duration::from_micros(100);
+const GIVE_UP_NS: u64 = 30_000_000_000;

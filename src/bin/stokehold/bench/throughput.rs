@@ -7,6 +7,7 @@ use super::place::{Place, Placement};
 use super::report::{Report, Row, mode_name};
 use super::rig::Rig;
 use super::stats::median;
+use super::wanted::{Of, Wanted};
 use crate::demo::Demo;
 use crate::failure::Failure;
 use crossbeam::utils::CachePadded;
@@ -87,6 +88,7 @@ fn saturated(options: &Options, report: &mut Report, place: &Place, wait: Mode) 
             baseline: Some((*name).into()),
             baseline_per_s: median(theirs),
             ratio: median(ratios),
+            wanted: if *name == TABLE { WANTED.to_vec() } else { Vec::new() },
             ..Row::default()
         });
     }
@@ -186,6 +188,8 @@ fn seconds_since(start: u64) -> f64 {
     (clock::monotonic_ns() - start) as f64 / 1e9
 }
 
+/// Against the table that moves the bytes.
+const WANTED: [Wanted; 2] = [Wanted::AtLeast(Of::PerS, 2e6), Wanted::AtLeast(Of::Ratio, 0.4)];
 const SATURATED: &str = "64 in flight";
 const TABLE: &str = "bare call table";
 const CLAIMS: &str = "bare table of claims";

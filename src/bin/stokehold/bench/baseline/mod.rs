@@ -11,7 +11,7 @@ mod word;
 
 pub use channel::Channel;
 pub use kid::Kid;
-pub use memory::{Copying, Filling, Reading};
+pub use memory::{Copying, Filling, FirstFilling, FirstReading, Reading};
 pub use partner::Partner;
 pub use socket::Socket;
 pub use table::Table;

@@ -1,50 +1,49 @@
-//! `bench death`: a worker is killed in the middle of a call. How soon its caller knows, and how soon there is
-//! another worker. A process counts as exited only when the kernel has freed its memory, so size matters.
+//! A worker is killed in the middle of a call. How soon its caller knows, and how soon there is another worker. A
+//! process counts as exited only when the kernel has freed its memory, so size matters.
 
-use super::options::Options;
-use super::place::{Place, Placement};
-use super::report::{Report, Row};
-use super::rig::Rig;
-use super::stats::Series;
+use super::{GIVE_UP_NS, LOOK, TO_ERROR, TO_READY, until_at_work};
+use crate::bench::options::Options;
+use crate::bench::place::Place;
+use crate::bench::procfs;
+use crate::bench::report::{Report, Row};
+use crate::bench::rig::Rig;
+use crate::bench::stats::Series;
+use crate::bench::wanted::{Of, Wanted};
 use crate::demo::Demo;
-use crate::failure::Failure;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
-use stokehold::internals::sys::process::Pid;
+use std::os::fd::AsFd;
 use stokehold::internals::sys::signal::Signal;
 use stokehold::internals::sys::{clock, pidfd};
 use stokehold::{App, Client, Code, Error, Mode, Result};
 
 const SIZES: [usize; 2] = [0, 64 << 20];
-const FULL_SIZE: usize = 1 << 30;
+/// Asked for. Two such workers are there at a time: one that dies, and the next.
+const FULL_SIZES: [usize; 2] = [1 << 30, 4 << 30];
 const KILLS: usize = 30;
-/// How long a worker must have computed to be surely at work, and its caller asleep. One that is killed before it
-/// began is no failure: the call goes to the next worker.
-const AT_WORK_NS: u64 = 3_000_000;
-/// How closely a new worker is looked for.
-const LOOK: Duration = Duration::from_micros(100);
-const GIVE_UP_NS: u64 = 30_000_000_000;
 
-pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Failure> {
-    let placement = options.placement.unwrap_or(Placement::Free);
+pub fn run(options: &Options, report: &mut Report, place: &Place) -> Result<()> {
     let wait = options.wait.unwrap_or(Mode::Adaptive);
-    let Some(place) = Place::take(placement)? else {
-        report.skipped(&format!("death {}", placement.name()), "needs two processors");
-        return Ok(());
-    };
     // Deaths so soon after the start count as early ones: they must not degrade the pool or be waited for.
     let rig =
-        Rig::start_with(&place, wait, 1, |builder| builder.restart_limit(10_000, 1_000).backoff_ms(1, 1))?;
-    for bytes in SIZES.into_iter().chain(options.full.then_some(FULL_SIZE)) {
-        let Times { error, handle, ready } = kills(&rig.client, bytes)?;
+        Rig::start_with(place, wait, 1, |builder| builder.restart_limit(10_000, 1_000).backoff_ms(1, 1))?;
+    let full = if options.full { &FULL_SIZES[..] } else { &[] };
+    for &bytes in SIZES.iter().chain(full) {
+        let available = procfs::available_kib().unwrap_or_default() << 10;
+        if available < 3 * bytes as u64 {
+            report.skipped(
+                &format!("{TO_ERROR}, {} MiB", bytes >> 20),
+                &format!("{} MiB of memory are available, and it takes three times as much", available >> 20),
+            );
+            continue;
+        }
+        let Times { error, handle, ready } = kills(&rig, bytes)?;
         for (case, series, handle) in [(TO_ERROR, error, Some(&handle)), (TO_READY, ready, None)] {
             if options.wants_case(case) {
                 report.add(Row {
                     bench: "death",
                     case: case.into(),
                     wait: Some(wait),
-                    placement: Some(placement),
+                    placement: Some(place.placement()),
                     bytes: Some(bytes as u64),
                     threads: Some(1),
                     p50_us: series.p50_us(),
@@ -53,12 +52,22 @@ pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Fa
                     baseline_p50_us: handle.and_then(Series::p50_us),
                     baseline_p99_us: handle.and_then(Series::p99_us),
                     ratio: handle.and_then(|handle| series.ratio(handle)),
+                    wanted: vec![Wanted::AtMost(Of::P99Us, limit_us(case, bytes))],
                     ..Row::default()
                 });
             }
         }
     }
-    Ok(rig.stop()?)
+    rig.stop()
+}
+
+/// At 4 GiB an error may take longer. The app has nothing to start.
+fn limit_us(case: &str, bytes: usize) -> f64 {
+    match case {
+        TO_READY => 50_000.0,
+        _ if bytes > 64 << 20 => 10_000.0,
+        _ => 2_000.0,
+    }
 }
 
 /// From the kill of a worker until …
@@ -73,13 +82,13 @@ struct Times {
 }
 
 /// Kills workers of this ballast.
-fn kills(client: &Client, bytes: usize) -> Result<Times> {
+fn kills(rig: &Rig, bytes: usize) -> Result<Times> {
     let mut times = Times::default();
     let (order, orders) = bounded::<()>(0);
     let (outcome, outcomes) = bounded::<(u64, Option<Error>)>(1);
     std::thread::scope(|scope| {
-        scope.spawn(move || call_and_tell(client, &orders, &outcome));
-        let result = (0..KILLS).try_for_each(|_| kill_one(client, bytes, &order, &outcomes, &mut times));
+        scope.spawn(move || call_and_tell(&rig.client, &orders, &outcome));
+        let result = (0..KILLS).try_for_each(|_| kill_one(rig, bytes, &order, &outcomes, &mut times));
         drop(order); // ends the caller
         result
     })?;
@@ -97,16 +106,17 @@ fn call_and_tell(client: &Client, orders: &Receiver<()>, outcome: &Sender<(u64, 
 }
 
 fn kill_one(
-    client: &Client,
+    rig: &Rig,
     bytes: usize,
     order: &Sender<()>,
     outcomes: &Receiver<(u64, Option<Error>)>,
     times: &mut Times,
 ) -> Result<()> {
+    let client = &rig.client;
     if bytes > 0 {
         client.call(Demo::NAME, "ballast").args((bytes,)).execute()?;
     }
-    let (pid, handle) = worker(client)?;
+    let (pid, handle) = rig.worker()?;
     let gone = || Error::bad_request("the calling thread is gone");
     order.send(()).map_err(|_| gone())?;
     until_at_work(pid)?;
@@ -137,36 +147,3 @@ fn kill_one(
     times.ready.add(&mut vec![since(ready)]);
     Ok(())
 }
-
-/// Waits until this process has used the processor for a while.
-fn until_at_work(pid: u32) -> Result<()> {
-    let (start, before) = (clock::monotonic_ns(), processor_time_ns(pid));
-    while processor_time_ns(pid).saturating_sub(before) < AT_WORK_NS {
-        if clock::monotonic_ns() - start > GIVE_UP_NS {
-            return Err(Error::bad_request("a worker did not begin a call within 30 s"));
-        }
-        clock::sleep(LOOK);
-    }
-    Ok(())
-}
-
-/// What all threads of a process together have used. See `schedstat` in `proc(5)`.
-fn processor_time_ns(pid: u32) -> u64 {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
-    let used = tasks.flatten().filter_map(|task| {
-        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
-    });
-    used.sum()
-}
-
-/// The one worker there is.
-fn worker(client: &Client) -> Result<(u32, OwnedFd)> {
-    let pid = client.worker_pids().first().copied().unwrap_or_default();
-    let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let number = number.ok_or_else(|| Error::bad_request("there is no worker"))?;
-    Ok((pid, pidfd::open(number)?))
-}
-
-const TO_ERROR: &str = "killed to error";
-const TO_READY: &str = "killed to next ready";
