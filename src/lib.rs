@@ -21,6 +21,8 @@
 //!   give, and [`Ctx`] for what surrounds the call.
 //! * [`ResultLease`], from [`Ctx::lease`], is memory in which a result is built in place.
 //!
+//! * [`app_library!`] makes a shared object of apps, for [`Builder::app_library`] and `stokehold serve`.
+//!
 //! On both sides:
 //!
 //! * [`Error`] says how a call, or anything else, failed: [`Code`] for programs, [`Kind`] with the details ([`Cause`],
@@ -69,6 +71,9 @@ pub mod client;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod host;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod library;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod worker;

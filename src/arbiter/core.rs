@@ -16,21 +16,20 @@ use crate::sys::process;
 use crate::sys::signal::Incoming;
 use crate::sys::{clock, errno_of};
 use crate::wire::Kind;
-use crate::worker::Apps;
+use crate::worker::{Apps, Surroundings};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// Everything that the arbiter knows. One thread, no locks.
 pub struct Arbiter<'a> {
     pub(super) apps: &'a Apps,
     pub(super) settings: Settings,
-    /// Descriptors that its workers keep, too.
-    pub(super) kept: Vec<RawFd>,
-    pub(super) nofile: u64,
+    /// What its workers must know to let go of it.
+    pub(super) surroundings: Surroundings,
     pub(super) registry: Registry,
     pub(super) board: Board,
     pub(super) own_pidfd: OwnedFd,

@@ -9,6 +9,7 @@ mod clients;
 mod core;
 mod door;
 mod endpoint;
+mod library;
 mod regions;
 mod repair;
 mod settings;

@@ -6,13 +6,15 @@ use crate::limits::{MAX_APPS, MAX_PARKERS, MAX_PLACES, MAX_WORKER_THREADS};
 use crate::pool::Config;
 use crate::ring::Mode;
 use crate::sys::signal::Saved;
-use crate::wire::Kind;
+use crate::wire::{Kind, Value};
 
 /// The configuration of one pool.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Names of its apps.
+    /// Names of its apps. With a library: none for all that it has.
     pub apps: Vec<String>,
+    /// The shared object that they are in, where they are not in the program. An absolute path.
+    pub library: Option<String>,
     /// App threads of each worker.
     pub threads: usize,
     /// Supervision.
@@ -48,7 +50,8 @@ impl Settings {
                 MAX_PARKERS / 2
             ));
         }
-        if self.apps.is_empty() || self.apps.len() > MAX_APPS {
+        let all_of_a_library = self.apps.is_empty() && self.library.is_some();
+        if self.apps.is_empty() && !all_of_a_library || self.apps.len() > MAX_APPS {
             return wrong(format!("{} apps: 1 to {MAX_APPS}", self.apps.len()));
         }
         let mut names: Vec<&String> = self.apps.iter().collect();
@@ -71,6 +74,7 @@ impl Settings {
         Message::new(Kind::Config)
             .with("token", format!("{token:032x}"))
             .with("apps", self.apps.clone())
+            .with("library", self.library.clone().map_or(Value::None, Value::from))
             .with("threads", self.threads as i64)
             .with("mode", self.mode as i64)
             .with("timeout_ns", self.timeout_ns as i64)
@@ -90,14 +94,12 @@ impl Settings {
 
     /// As it came; checked.
     pub fn from_message(m: &Message) -> Result<Settings> {
-        let mode = match m.int::<u8>("mode")? {
-            0 => Mode::Adaptive,
-            1 => Mode::Park,
-            2 => Mode::Spin,
-            n => return Err(Error::new(ErrorKind::Config(format!("{n} is no way of waiting").into()))),
-        };
+        let number = m.int("mode")?;
+        let mode = Mode::from_number(number)
+            .ok_or_else(|| Error::new(ErrorKind::Config(format!("{number} is no way of waiting").into())))?;
         let settings = Settings {
             apps: m.strings("apps")?,
+            library: m.field("library").and_then(Value::as_str).map(str::to_owned),
             threads: m.int("threads")?,
             policy: Config {
                 workers: m.int("workers")?,
@@ -128,6 +130,7 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             apps: vec!["a:A".into()],
+            library: Some("/lib/a.so".into()),
             threads: 2,
             policy: Config { workers: 4, ..Config::default() },
             mode: Mode::Park,
@@ -150,7 +153,8 @@ mod tests {
         let over = Settings { policy: Config { workers: 64, ..Config::default() }, threads: 3, ..settings() };
         assert!(over.check().unwrap_err().to_string().contains("at most 128"));
         assert!(Settings { threads: 0, ..settings() }.check().is_err());
-        assert!(Settings { apps: vec![], ..settings() }.check().is_err());
+        assert!(Settings { apps: vec![], library: None, ..settings() }.check().is_err());
+        assert!(Settings { apps: vec![], ..settings() }.check().is_ok());
         assert!(
             Settings { threads: 64, policy: Config { workers: 2, ..Config::default() }, ..settings() }
                 .check()

@@ -3,6 +3,7 @@
 use super::core::{Arbiter, Started};
 use super::door::Door;
 use super::endpoint::Endpoint;
+use super::library;
 use super::regions::Regions;
 use super::settings::Settings;
 use super::status::History;
@@ -14,7 +15,7 @@ use crate::sys::process;
 use crate::sys::signal::{self, Incoming, Signal};
 use crate::sys::{clock, errno_of, fd, pidfd, socket};
 use crate::wire::Kind;
-use crate::worker::Apps;
+use crate::worker::{Apps, Surroundings};
 use mio::Poll;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -46,11 +47,11 @@ pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
 ///
 /// # Errors
 /// Those of `Endpoint::claim`; `Os` where the loop itself cannot go on.
-pub fn serve(settings: Settings, path: &Path, apps: &Apps) -> Result<()> {
-    let kept = fd::listed()?;
+pub fn serve(mut settings: Settings, path: &Path, apps: &Apps) -> Result<()> {
+    let surroundings = prepare(&mut settings, fd::listed()?)?;
     let endpoint = Endpoint::claim(path)?;
     fd::replace_stdin(fd::dev_null()?.as_fd())?;
-    let mut arbiter = new(settings, apps, kept, &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+    let mut arbiter = new(settings, apps, surroundings, &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
     log::info!(
         "process {} serves {} with {} workers",
         process::pid(),
@@ -97,8 +98,9 @@ fn start<'a>(link: &mut Link, token: u128, apps: &'a Apps, kept: Vec<RawFd>) -> 
         )));
     }
     let [host_pidfd] = config.take_fds()?;
-    let settings = Settings::from_message(&config)?;
-    if let Some(unknown) = settings.apps.iter().find(|name| !apps.knows(name)) {
+    let mut settings = Settings::from_message(&config)?;
+    let unknown = settings.apps.iter().find(|name| !apps.knows(name));
+    if let Some(unknown) = unknown.filter(|_| settings.library.is_none()) {
         let known: Vec<&str> = apps.names().collect();
         let why =
             format!("the arbiter's program knows no app named {unknown:?}; it knows: {}", known.join(", "));
@@ -112,27 +114,43 @@ fn start<'a>(link: &mut Link, token: u128, apps: &'a Apps, kept: Vec<RawFd>) -> 
     process::set_name("stk-arbiter")?;
     signal::ignore(Signal::SIGHUP)?;
     socket::set_nonblocking(link.fd(), true)?;
-    let mut arbiter = new(settings, apps, kept, &[Signal::SIGTERM, Signal::SIGINT])?;
+    let surroundings = prepare(&mut settings, kept)?;
+    let mut arbiter = new(settings, apps, surroundings, &[Signal::SIGTERM, Signal::SIGINT])?;
     arbiter.host_pidfd = Some(host_pidfd);
     Ok(arbiter)
 }
 
+/// What the workers must know; raises the limit of descriptors, which they get back. Looks into the library, if there is
+/// one, while nothing else is there yet that would have to be taken back.
+fn prepare(settings: &mut Settings, kept: Vec<RawFd>) -> Result<Surroundings> {
+    let (nofile, _) = fd::raise_nofile()?;
+    let surroundings = Surroundings { arbiter: process::pid(), kept, signals: settings.signals, nofile };
+    if let Some(path) = &settings.library {
+        settings.apps = library::resolve(settings, path, &surroundings)?;
+        settings.check()?;
+    }
+    Ok(surroundings)
+}
+
 /// One without a host and without a door.
-fn new<'a>(settings: Settings, apps: &'a Apps, kept: Vec<RawFd>, signals: &[Signal]) -> Result<Arbiter<'a>> {
+fn new<'a>(
+    settings: Settings,
+    apps: &'a Apps,
+    surroundings: Surroundings,
+    signals: &[Signal],
+) -> Result<Arbiter<'a>> {
     process::oom_score_adj(-500);
     signal::ignore(Signal::SIGPIPE)?;
     // A log file that reached the limit on file sizes must not be the end of the pool.
     signal::ignore(Signal::SIGXFSZ)?;
     let signals = Incoming::new(signals)?;
-    let (nofile, _) = fd::raise_nofile()?;
     let seed = process::getrandom_u128()? as u64;
     let config = Config { max_lives: settings.places(), ..settings.policy };
     let policy = Policy::new(config, seed, clock::monotonic_ns())?;
     Ok(Arbiter {
         apps,
         settings,
-        kept,
-        nofile,
+        surroundings,
         registry: Registry::create()?,
         board: Board::create()?,
         own_pidfd: pidfd::of_self()?,

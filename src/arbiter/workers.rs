@@ -12,6 +12,7 @@ use crate::wire::Kind;
 use crate::worker::{self, Boot};
 use nix::sys::signal::Signal;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 /// One life, from its fork to its reap.
 #[derive(Debug)]
@@ -44,14 +45,10 @@ impl Arbiter<'_> {
             life: ring_life(life),
             threads: self.settings.threads,
             first_parker: place * self.settings.threads,
-            arbiter: process::pid(),
             control: control_child,
             fetch: fetch_child,
             registry: self.registry.fd().try_clone_to_owned()?,
             board: self.board.fd().try_clone_to_owned()?,
-            kept: self.kept.clone(),
-            signals: self.settings.signals,
-            nofile: self.nofile,
             apps: self.settings.apps.clone(),
             mode: self.settings.mode,
             quota: self.settings.worker_quota,
@@ -60,7 +57,10 @@ impl Arbiter<'_> {
         socket::set_nonblocking(fetch.as_fd(), true)?;
         self.registry.forget_death(ring_life(life));
         let pid = match process::fork()? {
-            Fork::Child => worker::run(boot, self.apps),
+            Fork::Child => match &self.settings.library {
+                Some(path) => worker::run_library(&self.surroundings, boot, Path::new(path)),
+                None => worker::run(&self.surroundings, boot, self.apps),
+            },
             Fork::Parent(pid) => pid,
         };
         drop(boot);

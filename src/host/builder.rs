@@ -15,7 +15,7 @@ use crate::sys::{errno_of, fd, pidfd, socket};
 use crate::wire::Kind as FrameKind;
 use crate::worker::App;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A pool being configured. Begins with [`Pool::builder`].
@@ -23,6 +23,7 @@ use std::time::Duration;
 #[must_use = "a builder does nothing until it is started"]
 pub struct Builder {
     apps: Vec<String>,
+    library: Option<PathBuf>,
     way: Way,
     policy: Config,
     threads: usize,
@@ -52,6 +53,7 @@ impl Builder {
     pub(super) fn new() -> Builder {
         Builder {
             apps: Vec::new(),
+            library: None,
             way: Way::Again,
             policy: Config::default(),
             threads: 1,
@@ -70,6 +72,13 @@ impl Builder {
     /// With the app of this name, which the arbiter's program must know.
     pub fn app_named(mut self, name: &str) -> Builder {
         self.apps.push(name.to_owned());
+        self
+    }
+
+    /// With the apps of this shared object: all of them, or those that are named besides. Its workers load it, and run
+    /// nothing of this program; the arbiter does not. [`app_library!`](crate::app_library) says how one is made.
+    pub fn app_library(mut self, path: impl Into<PathBuf>) -> Builder {
+        self.library = Some(path.into());
         self
     }
 
@@ -222,6 +231,7 @@ impl Builder {
     pub(super) fn settings(&self) -> Result<Settings> {
         let settings = Settings {
             apps: self.apps.clone(),
+            library: self.library.as_deref().map(absolute).transpose()?,
             threads: self.threads,
             policy: self.policy,
             mode: self.mode,
@@ -246,12 +256,22 @@ impl Builder {
                 "init was not called before the pool was started (stokehold::init, in C stk_init)".into(),
             ))
         })?;
-        if let Some(unknown) = self.apps.iter().find(|name| !known.knows(name)) {
+        let unknown = self.apps.iter().find(|name| !known.knows(name));
+        if let Some(unknown) = unknown.filter(|_| self.library.is_none()) {
             let why = format!("no app named {unknown:?} was registered in init");
             return Err(Error::new(Kind::Config(why.into())));
         }
         Ok(())
     }
+}
+
+/// A path as it is told to the arbiter, whose directory may be another.
+fn absolute(path: &Path) -> Result<String> {
+    let path =
+        std::path::absolute(path).map_err(|e| Error::from(e).context("the path of the library of apps"))?;
+    path.into_os_string().into_string().map_err(|path| {
+        Error::new(Kind::Config(format!("the path of the library of apps is not UTF-8: {path:?}").into()))
+    })
 }
 
 /// Whether this error says that the process at the other end of a socket is gone.

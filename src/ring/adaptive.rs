@@ -19,6 +19,13 @@ pub enum Mode {
     Spin,
 }
 
+impl Mode {
+    /// The way of waiting with this number, as it travels.
+    pub fn from_number(number: u8) -> Option<Mode> {
+        [Mode::Adaptive, Mode::Park, Mode::Spin].into_iter().find(|mode| *mode as u8 == number)
+    }
+}
+
 /// Upper bounds, set when a waiter is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {

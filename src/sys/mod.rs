@@ -44,6 +44,7 @@ pub mod dir;
 pub mod fd;
 pub mod fork_guard;
 pub mod futex;
+pub mod library;
 pub mod map;
 pub mod memfd;
 pub mod pidfd;

@@ -3,7 +3,7 @@
 use super::runtime::Worker;
 use super::{Apps, Ctx, panics};
 use crate::conn::{Link, Message};
-use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::error::{AppError, Error, Kind as ErrorKind, Result};
 use crate::ring::{Life, Mode};
 use crate::shm::{Board, RegionId, Registry, Results, layout_hash};
 use crate::sys::process::{self, Pid};
@@ -15,7 +15,20 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::thread;
 
-/// What a worker inherits from the arbiter.
+/// What a process that the arbiter forked must know to let go of it.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Who its parent must be.
+    pub arbiter: Pid,
+    /// Descriptors that were open when the arbiter began: not its own, but what the program's logger writes to.
+    pub kept: Vec<RawFd>,
+    /// The signal state that the host had at start.
+    pub signals: signal::Saved,
+    /// The host's soft limit of descriptors.
+    pub nofile: u64,
+}
+
+/// What a worker boots from.
 #[derive(Debug)]
 pub struct Boot {
     /// Its incarnation.
@@ -24,8 +37,6 @@ pub struct Boot {
     pub threads: usize,
     /// The first of its places on the board.
     pub first_parker: usize,
-    /// Who its parent must be.
-    pub arbiter: Pid,
     /// The control thread's socket.
     pub control: OwnedFd,
     /// The app threads' socket.
@@ -34,12 +45,6 @@ pub struct Boot {
     pub registry: OwnedFd,
     /// The pool's board.
     pub board: OwnedFd,
-    /// Descriptors that were open when the arbiter began: not its own, but what the program's logger writes to.
-    pub kept: Vec<RawFd>,
-    /// The signal state that the host had at start.
-    pub signals: signal::Saved,
-    /// The host's soft limit of descriptors.
-    pub nofile: u64,
     /// Names of the apps to run.
     pub apps: Vec<String>,
     /// How its threads wait.
@@ -54,8 +59,16 @@ pub const BOOT_ERROR: i32 = 3;
 pub(super) const INTERNAL_ERROR: i32 = 70;
 
 /// The worker's whole life, in the forked child. Nothing of the arbiter runs in it.
-pub fn run(boot: Boot, apps: &Apps) -> ! {
-    let status = match panics::catch(|| live(boot, apps)) {
+pub fn run(surroundings: &Surroundings, boot: Boot, apps: &Apps) -> ! {
+    end(panics::catch(|| {
+        surroundings.settle(&boot.descriptors())?;
+        live(boot, apps)
+    }))
+}
+
+/// The end of a worker that came to it by itself.
+pub(super) fn end(outcome: std::result::Result<Result<()>, AppError>) -> ! {
+    let status = match outcome {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
             log::error!("worker {}: {error}", process::pid());
@@ -69,20 +82,33 @@ pub fn run(boot: Boot, apps: &Apps) -> ! {
     process::exit_now(status)
 }
 
-fn live(boot: Boot, apps: &Apps) -> Result<()> {
-    process::die_with_parent(Signal::SIGKILL, boot.arbiter)?;
-    process::new_group(process::pid())?;
-    boot.signals.restore()?;
-    // Forked Rust code expects EPIPE, as the runtime arranges before `main`; what it runs itself gets the default back.
-    signal::ignore(Signal::SIGPIPE)?;
-    let ours = [&boot.control, &boot.fetch, &boot.registry, &boot.board].map(AsRawFd::as_raw_fd);
-    let keep: Vec<RawFd> = boot.kept.iter().copied().chain(ours).collect();
-    fd::close_all_except(&keep)?;
-    fd::set_nofile_soft(boot.nofile)?;
-    process::set_core_limit(1)?;
-    process::set_name("stk-worker")?;
-    process::oom_score_adj(500);
+impl Surroundings {
+    /// Makes a process of its own of a forked copy of the arbiter, which keeps these descriptors.
+    pub(super) fn settle(&self, ours: &[RawFd]) -> Result<()> {
+        process::die_with_parent(Signal::SIGKILL, self.arbiter)?;
+        process::new_group(process::pid())?;
+        self.signals.restore()?;
+        // Forked Rust code expects EPIPE, as the runtime arranges before `main`; what it runs itself gets the default
+        // back.
+        signal::ignore(Signal::SIGPIPE)?;
+        let keep: Vec<RawFd> = self.kept.iter().chain(ours).copied().collect();
+        fd::close_all_except(&keep)?;
+        fd::set_nofile_soft(self.nofile)?;
+        process::set_core_limit(1)?;
+        process::set_name("stk-worker")?;
+        process::oom_score_adj(500);
+        Ok(())
+    }
+}
 
+impl Boot {
+    pub(super) fn descriptors(&self) -> [RawFd; 4] {
+        [&self.control, &self.fetch, &self.registry, &self.board].map(AsRawFd::as_raw_fd)
+    }
+}
+
+/// A worker's life in a process of its own.
+pub(super) fn live(boot: Boot, apps: &Apps) -> Result<()> {
     let results = Results::create()?;
     results.arm_mark()?;
     let mut control = Link::new(boot.control);

@@ -11,6 +11,7 @@ mod held;
 mod job;
 mod lanes;
 mod lease;
+mod library;
 mod panics;
 mod reply;
 mod runtime;
@@ -18,8 +19,9 @@ mod watch;
 
 pub use app::{AnyApp, App, Apps};
 pub use args::Args;
-pub use boot::{Boot, run};
+pub use boot::{Boot, Surroundings, run};
 pub use ctx::Ctx;
 pub use lease::Lease;
+pub use library::{enter as enter_library, list as list_library, run_library};
 pub use panics::catch as catch_panic;
 pub use reply::Reply;

@@ -22,6 +22,7 @@ mod deadlines;
 mod deaths;
 mod hygiene;
 mod input;
+mod libraries;
 mod limits;
 mod outcomes;
 mod program;
@@ -53,6 +54,7 @@ fn main() {
         counterexamples::TESTS,
         serve::TESTS,
         program::TESTS,
+        libraries::TESTS,
         storm::TESTS,
     ];
     harness::run(&all.concat());

@@ -93,7 +93,8 @@ Exit status: 0 if a pool can run, 1 if not.
 ";
 
 pub const SERVE: &str = "\
-Usage: stokehold serve --demo [OPTIONS]
+Usage: stokehold serve --app-library FILE [OPTIONS]
+       stokehold serve --demo [OPTIONS]
 
 Supervises a pool in the foreground until it is told to end; the log goes to standard error. Clients join by the path of
 its socket.
@@ -102,8 +103,10 @@ its socket.
                               root in /run) by default. The directory must be yours with rights 700; it is made if its own
                               is there. Beside the socket are PATH.lock and PATH.pid; all three are removed at the end
   -c, --config FILE           settings from a TOML file; options override it
+  --app-library FILE          serve the apps in this shared object, which workers load. A Rust cdylib with
+                              stokehold::app_library!, or C with STK_APP_LIBRARY; made with this version of stokehold. One
   --demo                      serve the demo app, stokehold.demo:Demo
-  --app NAME                  serve only this app; may be given several times
+  --app NAME                  serve only this app of them; may be given several times
   -w, --workers N             worker processes, 0 to 64; 1 by default
   --threads N                 calls that one worker runs at a time, 1 to 64; 1 by default
   --wait W                    how workers wait: adaptive (the default), park or spin
@@ -122,8 +125,8 @@ The file has the same settings by the same names, with _ in place of -:
   socket = \"run/pool.sock\"      # relative paths begin at the file's directory
   workers = 4
   timeout_ms = 60000
-  demo = true
-  app = [\"stokehold.demo:Demo\"]
+  app_library = \"lib/libwords.so\"
+  app = [\"words:Words\"]
 
 SIGTERM or SIGINT: takes no more calls, lets workers finish what they run, ends. The second one: now. SIGHUP is ignored.
 Workers that cannot boot degrade the pool and are tried again, with pauses.

@@ -11,6 +11,8 @@ use toml::de::{DeTable, DeValue};
 pub struct Config {
     pub socket: Option<PathBuf>,
     pub demo: bool,
+    /// The shared object that the apps are in.
+    pub library: Option<PathBuf>,
     pub apps: Vec<String>,
     pub builder: Builder,
     /// Two numbers each that the builder takes together.
@@ -42,6 +44,7 @@ enum Type {
 const SETTINGS: &[(&str, Type)] = &[
     ("socket", Type::Text),
     ("demo", Type::Truth),
+    ("app-library", Type::Text),
     ("app", Type::List),
     ("workers", Type::Number),
     ("threads", Type::Number),
@@ -70,6 +73,7 @@ impl Default for Config {
         Config {
             socket: None,
             demo: false,
+            library: None,
             apps: Vec::new(),
             builder: super::empty(),
             restarts: (5, 10_000),
@@ -117,6 +121,10 @@ impl Config {
         self.builder = match (name, item) {
             ("socket", Item::Text(path)) => {
                 self.socket = Some(self.base.join(path));
+                return Ok(());
+            }
+            ("app-library", Item::Text(path)) => {
+                self.library = Some(self.base.join(path));
                 return Ok(());
             }
             ("demo", Item::Truth(demo)) => {

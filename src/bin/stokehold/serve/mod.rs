@@ -28,6 +28,11 @@ pub fn run(mut parser: lexopt::Parser) -> Result<ExitCode, Failure> {
             other => return Err(other.unexpected().into()),
         }
     }
+    if flags.iter().filter(|(name, _)| name == "app-library").count() > 1 {
+        return Err(Failure::usage(
+            "one --app-library: each brings a runtime of its own, and a worker has one; serve the other under another path",
+        ));
+    }
     let mut config = match file {
         Some(path) => Config::read(path.as_ref()).map_err(Failure::Usage)?,
         None => Config::default(),
@@ -55,13 +60,21 @@ pub fn run(mut parser: lexopt::Parser) -> Result<ExitCode, Failure> {
 fn builder(config: Config) -> Result<Builder, Failure> {
     let mut builder = config.builder;
     let mut apps = config.apps;
-    if config.demo {
-        if apps.is_empty() {
-            apps.push(Demo::NAME.to_owned());
+    builder = match (config.demo, config.library) {
+        (true, Some(_)) => {
+            return Err(Failure::usage(
+                "--demo or --app-library, not both: a worker has the apps of one of them",
+            ));
         }
-    } else {
-        return Err(Failure::usage("no apps: say --demo"));
-    }
+        (false, None) => return Err(Failure::usage("no apps: say --app-library FILE, or --demo")),
+        (false, Some(library)) => builder.app_library(library),
+        (true, None) => {
+            if apps.is_empty() {
+                apps.push(Demo::NAME.to_owned());
+            }
+            builder
+        }
+    };
     for app in &apps {
         builder = builder.app_named(app);
     }
