@@ -46,6 +46,7 @@ pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Fa
     let (wait, placement) =
         (options.wait.unwrap_or(Mode::Adaptive), options.placement.unwrap_or(Placement::Free));
     if options.wants_case(CONCURRENT)
+        && !options.limits
         && let Some(place) = Place::take(placement)?
     {
         concurrent(options, report, &place, wait)?;
