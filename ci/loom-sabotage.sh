@@ -107,6 +107,14 @@ quietcancel f6_a_cancel
 nofence_alarm_ask alarm_is_set_for_a_call
 nofence_alarm_rest alarm_is_set_for_a_call
 alarmsetonce alarm_of_two_threads
+# event descriptor
+nofence_arm armed_client_misses
+nofence_bell_pub armed_client_misses
+drainlate armed_client_misses
+norecheck_arm armed_client_misses
+nofence_bell_pub armed_flag_is_taken_by_one
+noeventring armed_flag_that_a_dead_worker
+listblind armed_waiter_hears
 # close, lanes
 sweepfirst f4_a_closing_pool
 checkfirst f4_a_closing_pool

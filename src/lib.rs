@@ -12,7 +12,8 @@
 //! * [`Builder::serve`] makes this process the supervisor of a pool under a path, [`Client::connect_path`] joins it there,
 //!   and [`status`] asks how it is. [`Client::call`] begins a [`Call`], which
 //!   [`execute`](Call::execute) sends and waits for, and [`submit`](Call::submit) only sends: [`Pending`] is then the
-//!   handle to its outcome.
+//!   handle to its outcome. For a host with an event loop there are [`Completions`]: a descriptor to watch, behind which
+//!   each [`Completion`] is one outcome.
 //! * [`Lease`] is memory of the client that workers read in place; [`Response`] is a result, read where its worker put it.
 //!
 //! In the worker:
@@ -79,7 +80,7 @@ pub mod library;
 pub mod worker;
 
 #[cfg(not(loom))]
-pub use client::{Call, Client, Lease, Options, Pending, Response, status};
+pub use client::{Call, Client, Completion, Completions, Lease, Options, Pending, Response, status};
 pub use error::{Absence, AppError, Bound, CancelledBy, Cause, Code, Error, Kill, Kind, Result};
 #[cfg(not(loom))]
 pub use host::{Builder, Pool, init};

@@ -11,6 +11,7 @@
 #[path = "loom"]
 mod models {
     mod alarm;
+    mod armed;
     mod bell;
     mod block;
     mod close;

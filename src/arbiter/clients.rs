@@ -9,6 +9,7 @@ use crate::limits::MAX_LANES;
 use crate::pool::Life;
 use crate::ring::{CallLine, Queue, State};
 use crate::shm::{Board, Control, LaneState, OwnRecord, Owner, RegionId, RegionKind, Requests, layout_hash};
+use crate::sys::event::Event;
 use crate::sys::futex::Kernel;
 use crate::sys::{pidfd, socket};
 use crate::wire::Kind;
@@ -28,6 +29,8 @@ pub struct Client {
     /// When it must have said HELLO, monotonic nanoseconds. The host vouches for those that it brings: it may give such
     /// a socket to a process that it starts later.
     pub silent_until: Option<u64>,
+    /// What its event loop watches, if it has one.
+    pub event: Option<Event>,
 }
 
 impl Client {
@@ -40,6 +43,8 @@ impl Client {
 /// One lane as the arbiter keeps it.
 #[derive(Debug)]
 pub struct Lane {
+    /// The number of its client.
+    pub client: u32,
     pub index: usize,
     pub serial: u64,
     pub control: Control,
@@ -77,6 +82,7 @@ impl Arbiter<'_> {
             pid: None,
             lanes: Vec::new(),
             silent_until,
+            event: None,
         };
         self.clients.insert(number, client);
         // What it wrote before we watched makes no edge.
@@ -229,6 +235,7 @@ impl Arbiter<'_> {
                     _ => Ok(Some(refuse(id, ErrorKind::BadRequest("a client has no such region".into())))),
                 }
             }
+            Kind::Fetch if message.field("event").is_some() => Ok(Some(self.answer_event(number, id))),
             Kind::Fetch => Ok(Some(self.answer_fetch(&message))),
             Kind::Status => Ok(Some(self.answer_status(id))),
             // Not at the end of the connection: a copy of the process may keep that open.
@@ -248,7 +255,7 @@ impl Arbiter<'_> {
             let kind = ErrorKind::BadRequest(why.into());
             return refuse(id, kind);
         }
-        let made = self.make_lane().and_then(|(lane, control)| {
+        let made = self.make_lane(number).and_then(|(lane, control)| {
             let welcome = Message::new(Kind::Welcome)
                 .with("lane", lane.index as i64)
                 .with("serial", lane.serial as i64)
@@ -278,7 +285,7 @@ impl Arbiter<'_> {
         }
     }
 
-    fn make_lane(&mut self) -> Result<(Lane, OwnedFd)> {
+    fn make_lane(&mut self, client: u32) -> Result<(Lane, OwnedFd)> {
         let index = self.lanes.iter().position(Option::is_none).unwrap_or(self.lanes.len());
         if index == MAX_LANES {
             return Err(Error::new(ErrorKind::Overloaded { bound: Bound::Clients, limit: MAX_LANES as u64 }));
@@ -292,6 +299,7 @@ impl Arbiter<'_> {
         let serial = self.next_serial;
         self.board.pending().clear(index);
         let lane = Lane {
+            client,
             index,
             serial,
             control,
@@ -340,12 +348,48 @@ impl Arbiter<'_> {
 
     /// A region, or the regions of a lane, to whoever met a reference into it.
     pub(super) fn answer_fetch(&mut self, question: &Message) -> Message {
-        let answer = if question.field("lane").is_some() {
+        let answer = if question.field("event").is_some() {
+            self.fetch_event(question)
+        } else if question.field("lane").is_some() {
             self.fetch_lane(question)
         } else {
             self.fetch_region(question)
         };
         answer.unwrap_or_else(|error| Message::refused(&error)).answering(question.id)
+    }
+
+    /// Its own event descriptor for a client, made when it first asks.
+    fn answer_event(&mut self, number: u32, id: u64) -> Message {
+        let Some(client) = self.clients.get_mut(&number) else {
+            return refuse(id, ErrorKind::BadRequest("no such client".into()));
+        };
+        let event = match client.event.take() {
+            Some(event) => Ok(event),
+            None => Event::new(),
+        };
+        let answer = event
+            .map(|event| client.event.insert(event))
+            .and_then(|event| Ok(Message::new(Kind::Fetched).with_fd(event.as_fd().try_clone_to_owned()?)));
+        answer.unwrap_or_else(|error| Message::refused(&error)).answering(id)
+    }
+
+    /// The event descriptor of a lane's client for a worker.
+    fn fetch_event(&self, question: &Message) -> Result<Message> {
+        let (index, serial) = (question.int::<usize>("lane")?, question.bits("serial")?);
+        let event = self.event_of(index, serial).ok_or_else(|| Error::bad_request("its client has none"))?;
+        Ok(Message::new(Kind::Fetched).with_fd(event.as_fd().try_clone_to_owned()?))
+    }
+
+    fn event_of(&self, index: usize, serial: u64) -> Option<&Event> {
+        let lane = self.lanes.get(index)?.as_ref().filter(|lane| lane.serial == serial)?;
+        self.clients.get(&lane.client)?.event.as_ref()
+    }
+
+    /// Has the client of a lane look at its calls, if it waits at its descriptor.
+    pub(super) fn alert(&self, index: usize, serial: u64) {
+        if let Some(event) = self.event_of(index, serial) {
+            event.signal();
+        }
     }
 
     fn fetch_region(&self, question: &Message) -> Result<Message> {

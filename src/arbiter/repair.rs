@@ -28,6 +28,7 @@ impl Arbiter<'_> {
         let mut damaged = Vec::new();
         let mut kept = false;
         for lane in self.lanes.iter().flatten() {
+            let mut touched = false;
             for (call, line) in lane.control.lines().iter().enumerate() {
                 // Which of its calls had begun, the dead life's own records say.
                 let begun = |generation| {
@@ -39,10 +40,14 @@ impl Arbiter<'_> {
                     Ok(Repaired::Untouched) => {}
                     Ok(repaired) => {
                         kept |= repaired == Repaired::Kept;
+                        touched = true;
                         line.bell.ring_always(&Kernel);
                     }
                     Err(illegal) => damaged.push((lane.index, lane.serial, illegal.to_string())),
                 }
+            }
+            if touched {
+                self.alert(lane.index, lane.serial);
             }
         }
         for (index, serial, why) in damaged {
@@ -62,11 +67,16 @@ impl Arbiter<'_> {
     /// Wakes the callers of a life that is on its way out, so that they look at its mark.
     pub(super) fn ring_callers_of(&self, life: Life) {
         for lane in self.lanes.iter().flatten() {
+            let mut touched = false;
             for line in lane.control.lines() {
                 if line.look().is_ok_and(|w| w.life() == Some(ring_life(life)) && w.state() == State::Running)
                 {
+                    touched = true;
                     line.bell.ring_always(&Kernel);
                 }
+            }
+            if touched {
+                self.alert(lane.index, lane.serial);
             }
         }
     }
@@ -139,6 +149,7 @@ impl Arbiter<'_> {
             let queue = lane.queue(&self.board);
             let refused =
                 queue.refuse_all(reason, |call| lane.control.lines()[call].bell.ring_always(&Kernel));
+            self.alert(lane.index, lane.serial);
             if let Err(illegal) = refused {
                 damaged.push((lane.index, lane.serial, illegal.to_string()));
             }
@@ -169,6 +180,7 @@ impl Arbiter<'_> {
             for line in lane.control.lines() {
                 line.bell.ring_always(&Kernel);
             }
+            self.alert(index, serial);
         }
     }
 }

@@ -14,8 +14,8 @@ pub const TICK_NS: u64 = 500_000_000;
 /// How long after its deadline a running call counts as one whose client cannot end it.
 const OVERDUE_NS: u64 = 1_000_000_000;
 
-/// The words of a lane's calls that the last tick found queued or abandoned; of the others 0, which is no word. Half of
-/// what an idle client costs the arbiter.
+/// The words of a lane's calls that the last tick found queued, abandoned or ended; of the others 0, which is no word.
+/// Half of what an idle client costs the arbiter.
 #[derive(Debug)]
 pub struct Seen([u64; LANE_CALLS]);
 
@@ -33,11 +33,12 @@ impl Arbiter<'_> {
         let mut stuck = false;
         let mut damaged = Vec::new();
         let mut overdue: Vec<Life> = Vec::new();
+        let mut unseen = Vec::new();
         for lane in self.lanes.iter_mut().flatten() {
             let state = self.registry.lane(lane.index);
             let is_open = state == LaneState::Open(lane.serial);
             let is_closing = state == LaneState::Closing(lane.serial);
-            let mut pending = false;
+            let (mut pending, mut news) = (false, false);
             for (call, line) in lane.control.lines().iter().enumerate() {
                 let word = match line.look() {
                     Ok(word) => word,
@@ -84,13 +85,25 @@ impl Arbiter<'_> {
                             }
                         }
                     }
-                    (State::Done | State::Lost | State::Acked, _) => line.bell.ring(&Kernel),
+                    (State::Done | State::Lost | State::Acked, _) => {
+                        line.bell.ring(&Kernel);
+                        // Whoever ended it may have stopped before it wrote to its client's descriptor. Once, since the
+                        // client may hold the result for long.
+                        lane.seen.0[call] = word.raw();
+                        news |= before != word.raw();
+                    }
                     _ => {}
                 }
+            }
+            if news {
+                unseen.push((lane.index, lane.serial));
             }
             if pending && is_open {
                 self.board.pending().set(lane.index);
             }
+        }
+        for (index, serial) in unseen {
+            self.alert(index, serial);
         }
         for (index, serial, why) in damaged {
             self.suspect(index, serial, &why);

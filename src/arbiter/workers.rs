@@ -187,6 +187,11 @@ impl Arbiter<'_> {
                 self.suspect(index, serial, message.str("why").unwrap_or(""));
                 Ok(None)
             }
+            // From one that does not have the client's descriptor.
+            Kind::Alert => {
+                self.alert(message.int("lane")?, message.bits("serial")?);
+                Ok(None)
+            }
             Kind::Register => {
                 let len = message.int("len")?;
                 let [fd] = message.take_fds()?;

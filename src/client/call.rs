@@ -1,8 +1,9 @@
 //! One call: what is asked of whom, and how it gets into the lane.
 
+use super::Pending;
 use super::connection::{Client, Shared};
+use super::flight::Flight;
 use super::lane::Held;
-use super::pending::{Flight, Pending};
 use super::{Response, lease};
 use crate::error::{Bound, Code, Error, Kind as ErrorKind, Result};
 use crate::limits::{INLINE_LEN, LANE_CALLS};
@@ -89,8 +90,15 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
     /// # Errors
     /// Those that are known at once: `Overloaded`, `BadRequest`, `NoWorkers`, `ShuttingDown`.
     pub fn submit(self) -> Result<Pending> {
-        let deadline = self.deadline();
-        self.send(deadline).map(Pending::new)
+        self.launch().map(Pending::new)
+    }
+
+    pub(super) fn launch(&self) -> Result<Flight> {
+        self.send(self.deadline())
+    }
+
+    pub(super) fn is_of(&self, client: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(self.shared, client)
     }
 
     /// A call that its dead worker certainly never began is sent again once; one that may have run only if its

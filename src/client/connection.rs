@@ -11,12 +11,13 @@ use crate::shm::{
     Board, Control, Fetch, Foreign, LaneState, Region, RegionEntry, RegionId, RegionKind, Register, Registry,
     Requests, layout_hash,
 };
+use crate::sys::event::Event;
 use crate::sys::fd::{self, Inheritable};
 use crate::sys::fork_guard::ForkGuard;
 use crate::sys::{pidfd, process, socket};
 use crate::wire::Kind;
 use arc_swap::ArcSwap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub(super) struct Shared {
     quota: u64,
     /// Held by the one thread that replaces a damaged lane: the lanes that were, until nothing of ours is on them.
     replaced: Mutex<Vec<(u64, Weak<Lane>)>>,
+    /// There is a [`Completions`](super::Completions), whose descriptor is the client's.
+    pub(super) has_completions: AtomicBool,
 }
 
 /// The supervising process as its client sees it.
@@ -106,6 +109,7 @@ impl Client {
             budget: crate::sys::cpu::wait_budget(),
             quota: options.quota,
             replaced: Mutex::new(Vec::new()),
+            has_completions: AtomicBool::new(false),
         };
         Ok(Client { shared: Arc::new(shared) })
     }
@@ -179,7 +183,7 @@ impl Shared {
     #[inline]
     pub(super) fn check(&self) -> Result<()> {
         self.check_process()?;
-        if self.arbiter.dead.load(Ordering::Relaxed) {
+        if self.arbiter.is_known_dead() {
             return Err(Error::new(ErrorKind::ArbiterDied { started: false }));
         }
         Ok(())
@@ -279,6 +283,24 @@ impl Arbiter {
             self.dead.store(true, Ordering::Relaxed);
         }
         dead
+    }
+
+    /// What [`is_dead`](Arbiter::is_dead) said when it was last asked.
+    pub(super) fn is_known_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    /// Readable once it has exited.
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The descriptor to which everybody writes who has something for this client.
+    pub(super) fn event(&self) -> Result<Event> {
+        let question = Message::new(Kind::Fetch).with("event", true);
+        let mut answer = self.lock().ask(question, Kind::Fetched, Some(ANSWER_TIMEOUT))?;
+        let [fd] = answer.take_fds()?;
+        Ok(Event::adopt(fd))
     }
 
     /// Completes a lane that the arbiter gave: makes and registers its requests region.

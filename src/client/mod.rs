@@ -2,7 +2,9 @@
 
 mod body;
 mod call;
+mod completions;
 mod connection;
+mod flight;
 mod lane;
 mod lease;
 mod outcome;
@@ -12,6 +14,7 @@ mod status;
 mod waiter;
 
 pub use call::Call;
+pub use completions::{Completion, Completions};
 pub use connection::{Client, Options};
 pub use lease::Lease;
 pub use pending::Pending;

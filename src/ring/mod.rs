@@ -12,6 +12,7 @@
 
 mod adaptive;
 mod alarm;
+mod armed;
 mod bell;
 mod bits;
 mod doorbell;
@@ -25,6 +26,7 @@ mod word;
 
 pub use adaptive::{Adaptive, Budget, Mode, Waited};
 pub use alarm::{Alarm, Clock};
+pub use armed::Armed;
 pub use bell::Bell;
 pub use bits::Bits;
 pub use doorbell::{Doorbell, Parker, wake_idle, wake_one};

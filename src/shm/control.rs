@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0      header
-//! 64     head of the ring          128  tail
+//! 64     head of the ring          128  tail          192  whether the client waits at its descriptor
 //! 1024   128 ring entries
 //! 4096   64 call lines
 //! ```
@@ -11,11 +11,12 @@ use super::region::{Region, RegionKind};
 use crate::error::Result;
 use crate::limits::{LANE_CALLS, RING_ENTRIES};
 use crate::primitive::AtomicU64;
-use crate::ring::{CallLine, Generation, SubmitRing};
+use crate::ring::{Armed, CallLine, Generation, SubmitRing};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 const HEAD: usize = 64;
 const TAIL: usize = 128;
+const ARMED: usize = 192;
 const SLOTS: usize = 1024;
 const LINES: usize = 4096;
 const LEN: usize = 8192;
@@ -50,6 +51,12 @@ impl Control {
     #[inline]
     pub fn lines(&self) -> &[CallLine] {
         self.0.array(LINES, LANE_CALLS)
+    }
+
+    /// Whether the client waits at its event descriptor.
+    #[inline]
+    pub fn armed(&self) -> &Armed {
+        self.0.at(ARMED)
     }
 
     /// The submit ring.

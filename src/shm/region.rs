@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering};
-use crate::ring::{CallLine, Doorbell};
+use crate::ring::{Armed, CallLine, Doorbell};
 use crate::sys::fd::Inheritable;
 use crate::sys::map::Mapping;
 use crate::sys::memfd::{self, Seals};
@@ -134,6 +134,8 @@ unsafe impl Shared for RegionHeader {}
 unsafe impl Shared for CallLine {}
 // SAFETY: `#[repr(C)]` of atomics only (`ring::doorbell`).
 unsafe impl Shared for Doorbell {}
+// SAFETY: `#[repr(C)]` of one atomic (`ring::armed`); what pads it is never read.
+unsafe impl Shared for Armed {}
 
 // SAFETY: an atomic word and spare words that nobody reads (`sys::robust`).
 unsafe impl Shared for DeathMark {}

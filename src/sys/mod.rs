@@ -41,6 +41,7 @@ pub mod awake;
 pub mod clock;
 pub mod cpu;
 pub mod dir;
+pub mod event;
 pub mod fd;
 pub mod fork_guard;
 pub mod futex;
@@ -54,6 +55,7 @@ pub mod robust;
 pub mod signal;
 pub mod socket;
 pub mod timer;
+pub mod watch_list;
 pub mod words;
 
 use crate::error::{Error, Kind};

@@ -50,6 +50,8 @@ pub enum Kind {
     Refused = 0x4d,
     /// Ours: something happened that the peer may want to know.
     Notice = 0x4e,
+    /// Ours: wake a client that waits at its event descriptor.
+    Alert = 0x4f,
 }
 
 impl Kind {
@@ -94,11 +96,12 @@ impl Kind {
             Kind::Bye => "bye",
             Kind::Refused => "refused",
             Kind::Notice => "notice",
+            Kind::Alert => "alert",
         }
     }
 }
 
-const ALL: [Kind; 23] = [
+const ALL: [Kind; 24] = [
     Kind::Request,
     Kind::Response,
     Kind::Error,
@@ -122,6 +125,7 @@ const ALL: [Kind; 23] = [
     Kind::Bye,
     Kind::Refused,
     Kind::Notice,
+    Kind::Alert,
 ];
 
 static BY_CODE: [Option<Kind>; 256] = {
@@ -141,7 +145,7 @@ mod tests {
     #[test]
     fn codes_and_kinds_are_one_to_one() {
         let known: Vec<u8> = (0..=255).filter(|&code| Kind::from_code(code).is_some()).collect();
-        let expected: Vec<u8> = (1..=5).chain(0x10..=0x12).chain(0x40..=0x4e).collect();
+        let expected: Vec<u8> = (1..=5).chain(0x10..=0x12).chain(0x40..=0x4f).collect();
         assert_eq!(known, expected);
         for code in known {
             assert_eq!(Kind::from_code(code).map(Kind::code), Some(code));

@@ -157,7 +157,11 @@ impl Worker {
     fn complete(&self, lane: &Lane, entry: Entry, place: Place, holding: Option<Holding>) {
         let line = &lane.control.lines()[entry.call];
         match line.complete(entry.generation, self.life, place.pack()) {
-            Ok(Completed::Done) => line.bell.ring(&Kernel),
+            Ok(Completed::Done) => {
+                if lane.control.armed().ring(&line.bell, &Kernel) {
+                    self.alert(lane);
+                }
+            }
             Ok(Completed::Abandoned) => {
                 // Nobody will look at it: the caller has its answer.
                 self.give_back(lane, entry.call, holding);

@@ -1,12 +1,13 @@
 //! The lanes that a worker has mapped, by their place on the board.
 
+use super::alert::KeptEvent;
 use super::held::Held;
 use crate::limits::MAX_LANES;
 use crate::primitive::{AtomicU64, AtomicUsize, Ordering};
 use crate::ring::Queue;
 use crate::shm::{Board, Control, LaneState, Registry, Requests};
 use arc_swap::ArcSwapOption;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// One mapped lane.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Lane {
     pub requests: Requests,
     /// Results of this worker that the client has not let go of.
     pub held: Held,
+    /// What its client's event loop watches, once that was needed.
+    pub event: OnceLock<KeptEvent>,
 }
 
 impl Lane {

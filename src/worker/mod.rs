@@ -3,6 +3,7 @@
 //! A worker is a process with one control thread (its first, blocked on its socket for life) and app threads, each
 //! of which takes a call, runs it, publishes its result, and sleeps on its doorbell when there is nothing to take.
 
+mod alert;
 mod app;
 mod args;
 mod boot;

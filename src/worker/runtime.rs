@@ -1,5 +1,6 @@
 //! The runtime of a worker: find a call, run it, wait for the next.
 
+use super::alert::Events;
 use super::app::AnyApp;
 use super::held::Records;
 use super::lanes::{Lane, Lanes};
@@ -36,6 +37,7 @@ pub struct Worker {
     pub(super) apps: OnceLock<Vec<(String, Box<dyn AnyApp>)>>,
     /// For what app threads ask of the arbiter; the control thread has a socket of its own.
     pub(super) fetcher: Fetcher,
+    pub(super) events: Events,
     /// Held by the thread that maps a lane or drops mappings.
     mapping: Mutex<()>,
     /// A lane is being fetched.
@@ -99,6 +101,7 @@ impl Worker {
             foreign: Foreign::new(),
             apps: OnceLock::new(),
             fetcher: Fetcher(Mutex::new(fetcher)),
+            events: Events::default(),
             mapping: Mutex::new(()),
             is_mapping: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -365,7 +368,7 @@ impl Worker {
         let requests = Requests::adopt(requests)?;
         self.foreign.insert(id, requests.region().clone());
         let (control, held) = (Control::adopt(control)?, super::held::Held::new());
-        let lane = Arc::new(Lane { index, serial, control, requests, held });
+        let lane = Arc::new(Lane { index, serial, control, requests, held, event: OnceLock::new() });
         if let Some(old) = self.lanes.keep(lane.clone()) {
             self.forget(&old);
         }
@@ -497,7 +500,7 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Fetcher {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Link> {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Link> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

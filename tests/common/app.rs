@@ -53,17 +53,13 @@ impl App for Faults {
             "gate" => {
                 let (id, gate): (i64, &str) = args.parse()?;
                 begin(id);
-                while !Path::new(gate).exists() {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                until_open(gate);
                 Ok(Reply::from(id))
             }
             "hold" => {
                 let (id, gate, bytes): (i64, &str, &[u8]) = args.parse()?;
                 begin(id);
-                while !Path::new(gate).exists() {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                until_open(gate);
                 Ok(Reply::from(keyed(id, bytes)))
             }
             "note" => {
@@ -117,6 +113,17 @@ impl App for Faults {
             "scribble_control" => {
                 spoil_words();
                 Ok(Reply::from(()))
+            }
+            "nap" => {
+                let (ms,): (u64,) = args.parse()?;
+                thread::sleep(Duration::from_millis(ms));
+                Ok(Reply::from(ms))
+            }
+            // Clears the flags of all clients that wait at a descriptor, as a stray write may.
+            "mute" => {
+                until_open("mute");
+                clear_armed();
+                Ok(Reply::from(1))
             }
             "no_more_files" => {
                 fd::set_nofile_soft(0)?;
@@ -318,6 +325,22 @@ fn end_first_thread() {
     unsafe {
         libc::signal(libc::SIGUSR1, leave as *const () as libc::sighandler_t);
         libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGUSR1);
+    }
+}
+
+/// Waits at a gate.
+fn until_open(gate: &str) {
+    while !Path::new(gate).exists() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Writes zero over the flag of every lane that this worker has mapped.
+fn clear_armed() {
+    let maps = proc::mappings(process::id());
+    for (from, _) in maps.iter().filter(|l| l.contains("control")).filter_map(|line| range(line)) {
+        // SAFETY: none, as above.
+        unsafe { std::ptr::without_provenance_mut::<u32>(from + 192).write_volatile(0) };
     }
 }
 

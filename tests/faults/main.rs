@@ -16,6 +16,7 @@ mod proc;
 
 mod baseline;
 mod clients;
+mod completions;
 mod counterexamples;
 mod damage;
 mod deadlines;
@@ -46,6 +47,7 @@ fn main() {
         stuck::TESTS,
         deaths::TESTS,
         clients::TESTS,
+        completions::TESTS,
         start::TESTS,
         hygiene::TESTS,
         input::TESTS,

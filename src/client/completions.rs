@@ -1,0 +1,331 @@
+//! Many calls in flight behind one descriptor, for a host with an event loop of its own.
+
+use super::connection::{Client, Shared};
+use super::flight::{Ended, Flight};
+use super::lane::Lane;
+use super::waiter::Roused;
+use super::{Call, Response};
+use crate::error::{Error, Result};
+use crate::primitive::Ordering;
+use crate::ring::{Armed, CallLine};
+use crate::sys::event::Event;
+use crate::sys::timer::Timer;
+use crate::sys::watch_list::{Readable, WatchList};
+use crate::wire::{EncodeArgs, EncodeKwargs};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The outcomes of calls that were submitted to it, in the order in which they are found, and a descriptor that is
+/// readable when there may be one: from [`Client::completions`].
+///
+/// The loop: watch the descriptor for reading, level- or edge-triggered. When it is readable, call
+/// [`next_completion`](Completions::next_completion) until it returns `None`. Nothing else is to be done with the
+/// descriptor; it also becomes readable at the next deadline and when the supervising process dies, and now and then
+/// for nothing.
+///
+/// `Send + Sync`: calls may be submitted and cancelled on any thread, while one waits at the descriptor. Dropping it
+/// cancels what is in flight. In a forked copy of the process it has nothing.
+///
+/// ```no_run
+/// # fn main() -> stokehold::Result<()> {
+/// # let pool = stokehold::Pool::builder().start()?;
+/// # let wait_until_readable = |_: std::os::fd::BorrowedFd<'_>| {};
+/// use std::os::fd::AsFd;
+///
+/// let client = pool.client()?;
+/// let completions = client.completions()?;
+/// client.call("sums:Sums", "add").args((2, 3)).submit_to(&completions, 7)?;
+/// while completions.in_flight() > 0 {
+///     while let Some(done) = completions.next_completion() {
+///         println!("{}: {:?}", done.token, done.outcome?.parse::<i64>()?);
+///     }
+///     wait_until_readable(completions.as_fd());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Completions {
+    shared: Arc<Shared>,
+    descriptor: WatchList,
+    event: Event,
+    timer: Timer,
+    state: Mutex<State>,
+}
+
+/// How one call of a [`Completions`] ended.
+#[derive(Debug)]
+pub struct Completion {
+    /// What it was submitted with.
+    pub token: u64,
+    /// Its one outcome: any of [`Code`](crate::Code) 1 to 10 where it failed.
+    pub outcome: Result<Response>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    flights: Flights,
+    /// Outcomes of calls that were cancelled, which nobody has fetched yet.
+    ended: VecDeque<Completion>,
+    /// Calls that are being cancelled.
+    ending: usize,
+    /// What the timer is set to.
+    timer_ns: Option<u64>,
+    /// Somebody was told that there is nothing, and waits at the descriptor: the lanes whose flags were set for that.
+    armed: Vec<Arc<Lane>>,
+    /// The descriptor was readable, and not everything that may be the reason was looked at yet.
+    alarmed: bool,
+    /// The supervising process is dead.
+    orphaned: bool,
+}
+
+#[derive(Debug, Default)]
+struct Flights {
+    all: Vec<Listed>,
+    /// Where the next look begins, so that all get their turn.
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Listed {
+    token: u64,
+    flight: Flight,
+}
+
+/// What the descriptor watches.
+const EVENT: u32 = 0;
+const TIMER: u32 = 1;
+const ARBITER: u32 = 2;
+
+impl Client {
+    /// A queue of completions with a descriptor. One at a time for each client (clones are the same client), since a
+    /// worker wakes a client and not a loop: a host with several loops connects once for each.
+    ///
+    /// Takes three descriptors.
+    ///
+    /// # Errors
+    /// `BadRequest` while there is another; `Os` when there are no more descriptors.
+    pub fn completions(&self) -> Result<Completions> {
+        let shared = &self.shared;
+        shared.check()?;
+        if shared.has_completions.swap(true, Ordering::AcqRel) {
+            return Err(Error::bad_request("the client has completions already"));
+        }
+        Completions::open(shared).inspect_err(|_| shared.has_completions.store(false, Ordering::Release))
+    }
+}
+
+impl<A: EncodeArgs, K: EncodeKwargs> Call<'_, A, K> {
+    /// Sends the call; its outcome comes out of `completions`, with this token, exactly once. Never blocks for a worker.
+    /// It is not sent twice, even if it is idempotent.
+    ///
+    /// # Errors
+    /// Those that are known at once, and then no completion comes: `Overloaded`, `BadRequest` (also if `completions` is
+    /// another client's), `NoWorkers`, `ShuttingDown`.
+    pub fn submit_to(self, completions: &Completions, token: u64) -> Result<()> {
+        if !self.is_of(&completions.shared) {
+            return Err(Error::bad_request("the completions are another client's"));
+        }
+        completions.add(token, self.launch()?);
+        Ok(())
+    }
+}
+
+impl Completions {
+    fn open(shared: &Arc<Shared>) -> Result<Completions> {
+        let event = shared.arbiter.event()?;
+        let (descriptor, timer) = (WatchList::new()?, Timer::new()?);
+        descriptor.add(event.as_fd(), EVENT)?;
+        descriptor.add(timer.as_fd(), TIMER)?;
+        descriptor.add(shared.arbiter.pidfd(), ARBITER)?;
+        Ok(Completions { shared: shared.clone(), descriptor, event, timer, state: Mutex::default() })
+    }
+
+    /// The next outcome; `None` if there is none yet, and then the descriptor becomes readable when there may be one.
+    /// Does not block, except to fetch a region that is met for the first time.
+    ///
+    /// It may be called before the descriptor is readable. `None` costs a system call or two.
+    pub fn next_completion(&self) -> Option<Completion> {
+        if self.shared.check_process().is_err() {
+            return None;
+        }
+        let mut state = self.state();
+        for lane in state.armed.drain(..) {
+            lane.control.armed().disarm();
+        }
+        if let Some(completion) = state.ended.pop_front() {
+            return Some(completion);
+        }
+        let found = state.look().or_else(|| self.arm(&mut state));
+        drop(state); // to end a call may take a while
+        let (listed, ended) = found?;
+        Some(Completion { token: listed.token, outcome: listed.flight.end(ended) })
+    }
+
+    /// Cancels the calls with this token that are in flight. Their outcomes come out of
+    /// [`next_completion`](Completions::next_completion): `Cancelled`, unless another came first. The workers are not
+    /// interrupted; what they answer is dropped. Where there is no such call nothing happens.
+    pub fn cancel(&self, token: u64) {
+        while self.shared.check_process().is_ok() {
+            let mut state = self.state();
+            let Some(flight) = state.flights.take(token) else { return };
+            state.ending += 1;
+            drop(state);
+            let outcome = flight.cancel();
+            let mut state = self.state();
+            state.ending -= 1;
+            state.ended.push_back(Completion { token, outcome });
+            drop(state);
+            self.event.signal();
+        }
+    }
+
+    /// How many outcomes are still to come.
+    pub fn in_flight(&self) -> usize {
+        let state = self.state();
+        state.flights.all.len() + state.ended.len() + state.ending
+    }
+
+    fn add(&self, token: u64, flight: Flight) {
+        let mut state = self.state();
+        let due = flight.due_ns();
+        let lane = flight.lane().clone();
+        state.flights.all.push(Listed { token, flight });
+        if state.armed.is_empty() {
+            return; // nobody waits; who asks next finds it
+        }
+        // Who waits could not look at this one.
+        if state.armed.iter().any(|armed| Arc::ptr_eq(armed, &lane)) {
+            self.set_timer(&mut state, due);
+        } else {
+            self.event.signal(); // the lane is a fresh one
+        }
+        let is_over = state.flights.all.last().is_some_and(|l| !CallLine::is_pending(l.flight.glance()));
+        if is_over {
+            self.event.signal();
+        }
+    }
+
+    /// Nothing was found: announces that this will be waited for, and looks once more.
+    fn arm(&self, state: &mut State) -> Option<(Listed, Ended)> {
+        let readable = self.descriptor.look().unwrap_or_default();
+        state.alarmed |= readable.any();
+        let mut lanes = vec![self.shared.lane.load_full()];
+        for lane in state.flights.all.iter().map(|listed| listed.flight.lane()) {
+            if !lanes.iter().any(|known| Arc::ptr_eq(known, lane)) {
+                lanes.push(lane.clone());
+            }
+        }
+        if readable.has(TIMER) {
+            state.timer_ns = None;
+        }
+        if readable.has(ARBITER) {
+            state.orphaned = true;
+            self.shared.arbiter.is_dead(); // remembered there
+        }
+        let flags = lanes.iter().map(|lane| lane.control.armed());
+        let found = Armed::arm(|| self.drain(readable), flags, || state.look());
+        state.armed = lanes;
+        if found.is_none() {
+            let due = state.flights.all.iter().filter_map(|listed| listed.flight.due_ns()).min();
+            self.set_timer(state, due);
+        }
+        found
+    }
+
+    /// Makes the descriptor unreadable.
+    fn drain(&self, readable: Readable) {
+        if readable.has(EVENT) {
+            self.event.drain();
+        }
+        if readable.has(TIMER) {
+            self.timer.drain();
+        }
+        if readable.has(ARBITER) {
+            // It would stay readable for ever.
+            let _ = self.descriptor.remove(self.shared.arbiter.pidfd());
+        }
+    }
+
+    /// Has the descriptor become readable by then. A timer that is set to an earlier time is left alone: to be woken
+    /// once for nothing costs less than to set it for each call.
+    fn set_timer(&self, state: &mut State, due: Option<u64>) {
+        let Some(due) = due else { return };
+        if state.timer_ns.is_none_or(|set| due < set) {
+            match self.timer.set(due) {
+                Ok(()) => state.timer_ns = Some(due),
+                Err(_) => self.event.signal(), // a busy loop keeps deadlines, too
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn look(&mut self) -> Option<(Listed, Ended)> {
+        if !self.alarmed && !self.orphaned {
+            return self.flights.find(Flight::look);
+        }
+        let found = self.flights.find(|flight| flight.look_around(Roused::Rung));
+        self.alarmed = found.is_some();
+        found
+    }
+}
+
+impl Flights {
+    /// Takes out the next call that has ended.
+    fn find(&mut self, mut look: impl FnMut(&mut Flight) -> Option<Ended>) -> Option<(Listed, Ended)> {
+        let count = self.all.len();
+        for step in 0..count {
+            let at = (self.next + step) % count;
+            if let Some(ended) = look(&mut self.all[at].flight) {
+                self.next = at;
+                return Some((self.all.swap_remove(at), ended));
+            }
+        }
+        None
+    }
+
+    /// Takes out a call with this token.
+    fn take(&mut self, token: u64) -> Option<Flight> {
+        let at = self.all.iter().position(|listed| listed.token == token)?;
+        Some(self.all.swap_remove(at).flight)
+    }
+}
+
+impl Drop for Completions {
+    fn drop(&mut self) {
+        if self.shared.check_process().is_err() {
+            return; // the calls are the original's
+        }
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for listed in state.flights.all.drain(..) {
+            drop(listed.flight.cancel());
+        }
+        for lane in state.armed.drain(..) {
+            lane.control.armed().disarm();
+        }
+        self.shared.has_completions.store(false, Ordering::Release);
+    }
+}
+
+impl AsFd for Completions {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl AsRawFd for Completions {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+const _: () = {
+    const fn shared_by_threads<T: Send + Sync>() {}
+    shared_by_threads::<Completions>();
+};
