@@ -61,6 +61,19 @@ without_arguments() {
     grep -q "^sha256 $(sha256sum README.md | cut -d' ' -f1)  .*README.md$" "$work/log"
 }
 
+# A host with a loop of its own: what is known of primes, and what is no number.
+event_loop() {
+    cargo run --quiet --release --example event_loop -- 10 1000 100000 2000000 none >"$work/loop"
+    cat "$work/loop"
+    diff <(grep '^primes' "$work/loop") - <<EOF
+primes below 10: 4
+primes below 1000: 168
+primes below 100000: 9592
+primes below 2000000: 148933
+primes below none: error: not a number
+EOF
+}
+
 # The workers that the last run printed are gone, and so is the note of the one that it killed.
 nothing_left() {
     local pid pids
@@ -77,5 +90,6 @@ try "real files" compare
 try "unreadable files" unreadable
 try "no file" without_arguments
 try "nothing left behind" nothing_left
+try "event loop" event_loop
 
 finish

@@ -6,6 +6,7 @@ use crate::app::{
 use crate::guard::{PoolGuard, kill, some, until};
 use crate::harness::Outcome;
 use nix::sys::signal::Signal;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 use stokehold::{Absence, App, Bound, CancelledBy, Code, Kind, Pool};
 
@@ -18,6 +19,8 @@ crate::tests! {
     cancelled_while_queued,
     cancelled_while_running,
     a_dropped_pending_is_cancelled,
+    a_wait_may_have_a_limit_and_a_look_has_none,
+    many_threads_wait_for_many_calls,
     shutdown_ends_queued_calls_and_lets_running_ones_finish,
     shutdown_now_ends_running_calls,
     workers_that_cannot_boot_again_degrade_the_pool_until_they_can,
@@ -153,6 +156,77 @@ fn cancelled_while_running() -> Outcome {
     let pending = call(&client, "add").args((1, 1)).submit().unwrap();
     until("the result is there", || pending.is_ready());
     assert_eq!(number(pending.cancel()), 2);
+    Ok(())
+}
+
+fn a_wait_may_have_a_limit_and_a_look_has_none() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1).kill_grace_ms(60_000));
+    let client = pool.client().unwrap();
+    let mut pending = call(&client, "gate").args((1, "gate")).submit().unwrap();
+    for ms in [0, 1, 30] {
+        let begin = Instant::now();
+        assert!(pending.wait_for(Duration::from_millis(ms)).is_none());
+        assert!(begin.elapsed() >= Duration::from_millis(ms), "early");
+    }
+    assert!(pending.try_wait().is_none() && !pending.is_ready());
+    until_begun(1);
+    open("gate");
+    assert_eq!(number(pending.wait_for(Duration::MAX).unwrap()), 1);
+    // It was given once.
+    assert_eq!(fails(pending.wait_for(Duration::ZERO).unwrap()).code(), Code::BadRequest);
+    assert_eq!(fails(pending.try_wait().unwrap()).code(), Code::BadRequest);
+    assert_eq!(fails(pending.wait()).code(), Code::BadRequest);
+
+    let mut pending = call(&client, "note").args((2,)).submit().unwrap();
+    assert_eq!(number(some("the call is over", || pending.try_wait())), 2);
+    fs::remove_file("gate").unwrap();
+    let mut running = call(&client, "gate").args((3, "gate")).deadline_ms(60).submit().unwrap();
+    let mut queued = call(&client, "note").args((4,)).deadline_ms(30).submit().unwrap();
+    until_begun(3);
+    let error = fails(queued.wait_for(Duration::from_secs(30)).unwrap());
+    assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
+    let error = fails(some("the deadline is noticed by a look", || running.try_wait()));
+    assert!(matches!(error.kind(), Kind::Deadline { started: true }), "{error}");
+    open("gate");
+    all_free(&client);
+
+    // Whoever only ever looks for a moment hears of deaths, too.
+    fs::remove_file("gate").unwrap();
+    let mut running = call(&client, "gate").args((5, "gate")).submit().unwrap();
+    until_begun(5);
+    kill(client.worker_pids()[0], Signal::SIGKILL);
+    let error = fails(some("the death", || running.wait_for(Duration::from_micros(50))));
+    assert!(matches!(error.kind(), Kind::WorkerDied { started: true, .. }), "{error}");
+    ready(&client, 1, &[]);
+    let mut running = call(&client, "gate").args((6, "gate")).submit().unwrap();
+    until_begun(6);
+    kill(pool.arbiter_pid(), Signal::SIGKILL);
+    assert_eq!(fails(some("the arbiter's death", || running.try_wait())).code(), Code::ArbiterDied);
+    Ok(())
+}
+
+fn many_threads_wait_for_many_calls() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(2));
+    let client = pool.client().unwrap();
+    thread::scope(|scope| {
+        for t in 0..8i64 {
+            let client = &client;
+            scope.spawn(move || {
+                for round in 0..100 {
+                    let numbers = (0..8).map(|i| t * 10_000 + round * 8 + i);
+                    let submit = |n| (n, call(client, "add").args((n, 1)).submit().unwrap());
+                    let pending: Vec<_> = numbers.map(submit).collect();
+                    for (n, mut pending) in pending.into_iter().rev() {
+                        let outcome = some("the outcome", || pending.wait_for(Duration::from_millis(5)));
+                        assert_eq!(number(outcome), n + 1);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(client.free_calls(), 64);
     Ok(())
 }
 

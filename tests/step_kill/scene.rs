@@ -106,6 +106,7 @@ impl Scene {
             .kill_grace_ms(PATIENCE.as_millis() as u64)
             .start()?;
         let client = pool.client()?;
+        drop(client.completions()?); // its descriptor stays
         let arbiter = pool.arbiter_pid();
         let mut known = BTreeSet::new();
         let registry = Registry::adopt(only(arbiter, "registry")?)?;

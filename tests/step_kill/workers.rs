@@ -4,12 +4,15 @@
 use crate::Ways;
 use crate::app::{APP, answer};
 use crate::report::Tally;
-use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, has_begun, in_futex, results_of, state, until, word};
+use crate::scene::{
+    DEADLINE_MS, Outcome, PATIENCE, Scene, Wrong, has_begun, in_futex, results_of, state, until, word,
+};
 use crate::trace::{Alarm, Arrival, Tracee};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
-use stokehold::Mode;
 use stokehold::internals::ring::{State, Word};
-use stokehold::internals::sys::clock;
+use stokehold::internals::sys::{clock, poll};
+use stokehold::{Call, Completions, Mode};
 
 /// What the client is doing meanwhile, and with it which way the worker goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum Client {
     Two,
     /// It sleeps in `execute`, in another process.
     Waiting,
+    /// It waits at its event descriptor.
+    Watching,
     /// It gave the call up as soon as the worker had claimed it.
     Cancelled,
     /// It gave the call up as soon as the app had begun.
@@ -53,6 +58,7 @@ pub struct Path {
 pub const PATHS: &[Path] = &[
     Path { name: "worker-idle", client: Client::Idle, workers: 1, mode: Mode::Park, lane: Lane::Hot },
     Path { name: "worker-waiting", client: Client::Waiting, workers: 1, mode: Mode::Park, lane: Lane::Hot },
+    Path { name: "worker-alert", client: Client::Watching, workers: 1, mode: Mode::Park, lane: Lane::Hot },
     Path { name: "worker-ring", client: Client::Idle, workers: 1, mode: Mode::Park, lane: Lane::Warm },
     Path { name: "worker-walking", client: Client::Two, workers: 1, mode: Mode::Park, lane: Lane::Hot },
     Path {
@@ -72,6 +78,13 @@ pub const PATHS: &[Path] = &[
         workers: 1,
         mode: Mode::Adaptive,
         lane: Lane::Hot,
+    },
+    Path {
+        name: "worker-alert-cold",
+        client: Client::Watching,
+        workers: 1,
+        mode: Mode::Park,
+        lane: Lane::Cold,
     },
     Path { name: "worker-cold", client: Client::Idle, workers: 1, mode: Mode::Park, lane: Lane::Cold },
 ];
@@ -108,6 +121,12 @@ pub fn round(
         let warm = scene.id();
         scene.works(warm)?;
         scene.caller_works()?;
+        if path.client == Client::Watching {
+            // It has met the descriptor, too.
+            let met = scene.id();
+            let call = scene.client.call(APP, "run").args((met as i64,));
+            take(send(&scene.client, call)?)?;
+        }
     }
     let target = scene.target(path.workers)?;
     let results = results_of(target.pid)?;
@@ -120,7 +139,7 @@ pub fn round(
     } else {
         None
     };
-    let (mut pending, mut behind) = (None, None);
+    let (mut pending, mut behind, mut watching) = (None, None, None);
     if path.client == Client::Waiting {
         let caller = scene.caller.as_mut().ok_or("no caller")?;
         caller.send(id);
@@ -131,7 +150,11 @@ pub fn round(
         let deadline_ms = if path.client == Client::Expired { 1 } else { DEADLINE_MS };
         let client = fresh.as_ref().map_or(&scene.client, |(client, _)| client);
         let call = client.call(APP, "run").args((id as i64,)).deadline_ms(deadline_ms);
-        pending = Some(call.submit().map_err(|e| format!("submit: {e}"))?);
+        if path.client == Client::Watching {
+            watching = Some(watch(client, call)?);
+        } else {
+            pending = Some(call.submit().map_err(|e| format!("submit: {e}"))?);
+        }
         if path.client == Client::Two {
             let call = client.call(APP, "run").args((second as i64,)).deadline_ms(DEADLINE_MS);
             behind = Some(call.submit().map_err(|e| format!("submit: {e}"))?);
@@ -189,7 +212,7 @@ pub fn round(
             if path.client == Client::Waiting {
                 scene.caller.as_mut().ok_or("no caller")?.outcome();
             }
-            drop((pending, behind, fresh));
+            drop((pending, behind, watching, fresh));
             tally.trapped += 1;
             ways.plain = true;
             let result = round(scene, path, at, ways, tally);
@@ -217,6 +240,7 @@ pub fn round(
     let outcome = match (pending, cancelled) {
         (_, Some(outcome)) => outcome,
         (Some(pending), _) => Outcome::of(pending.wait()),
+        _ if watching.is_some() => watching.map_or(Err("no loop".into()), take)?,
         _ => scene.caller.as_mut().ok_or("no caller")?.outcome(),
     };
     tally.took(killed.elapsed());
@@ -234,6 +258,34 @@ pub fn round(
     match scene.journal.runs(id) {
         0 | 1 => Ok(()),
         runs => Err(format!("{outcome:?}, and later it had run {runs} times")),
+    }
+}
+
+/// Sends the call and says that a loop waits for its outcome.
+fn watch(client: &stokehold::Client, call: Call<'_, (i64,)>) -> Result<Completions, Wrong> {
+    let completions = send(client, call)?;
+    match completions.next_completion() {
+        None => Ok(completions),
+        Some(done) => Err(format!("an outcome before the worker had the call: {:?}", done.outcome)),
+    }
+}
+
+fn send(client: &stokehold::Client, call: Call<'_, (i64,)>) -> Result<Completions, Wrong> {
+    let completions = client.completions().map_err(|e| format!("completions: {e}"))?;
+    call.submit_to(&completions, 0).map_err(|e| format!("submit: {e}"))?;
+    Ok(completions)
+}
+
+/// The outcome, as a loop comes by it: not by looking all the time.
+fn take(completions: Completions) -> Result<Outcome, Wrong> {
+    loop {
+        if let Some(done) = completions.next_completion() {
+            return Ok(Outcome::of(done.outcome));
+        }
+        let readiness = poll::readable(completions.as_fd(), Some(PATIENCE)).map_err(|e| e.to_string())?;
+        if !readiness.ready {
+            return Err("nobody woke the loop".into());
+        }
     }
 }
 
