@@ -32,7 +32,7 @@ impl App for Primes {
         match action {
             "below" => {
                 let (n,): (u64,) = args.parse()?;
-                let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+                let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
                 Ok(Reply::from((2..n).filter(is_prime).count() as u64))
             }
             other => Err(Error::no_action(other)),
