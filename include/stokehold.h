@@ -1293,8 +1293,8 @@ stk_status stk_iter_next(stk_iter *iter, stk_str *key, stk_value *value);
  * Memory of `size` bytes of this client, for arguments: fill it, then stk_args_push_lease. Not cleared. Where more shared
  * memory must be registered it asks the arbiter, usually for less than a millisecond, for at most 30 seconds.
  *
- * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the client's 2 GiB (of regions, which are larger than the leases in
- * them); STK_OS when the memory file system is full.
+ * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the client's 2 GiB; STK_OS when the memory file system is
+ * full.
  */
 STK_MUST_USE
 stk_status stk_lease_new(const stk_client *client,

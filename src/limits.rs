@@ -49,12 +49,26 @@ pub const INLINE_LEN: usize = RECORD_LEN - 64;
 pub const RESULT_RECORDS: usize = 256;
 /// Largest message over shared memory.
 pub const MAX_MESSAGE: usize = 1 << 30;
-/// Largest region: one largest message, and the eighth more that its arena may need to place it.
-pub const MAX_REGION: usize = MAX_MESSAGE + MAX_MESSAGE / 8 + GROWTH_MIN;
-/// Bytes that one client may hold in regions of its own.
-pub const CLIENT_QUOTA: usize = 2 << 30;
-/// Smallest growth region.
+/// Largest region: one largest message, behind a page for the header.
+pub const MAX_REGION: usize = MAX_MESSAGE + 4096;
+/// Smallest growth region that is made for more than one block.
 pub const GROWTH_MIN: usize = 4 * 1024 * 1024;
+/// Largest growth region that is made for more than one block.
+pub const GROWTH_MAX: usize = 64 * 1024 * 1024;
+/// From this size on a block has a region of its own.
+pub const LARGE_BLOCK: usize = 32 * 1024 * 1024;
+/// Bytes of blocks that one client's growth regions may have.
+pub const CLIENT_QUOTA: usize = 2 << 30;
+/// Bytes of blocks that one worker may hold for one client: a largest message, and room for others beside it.
+pub const CLIENT_SHARE: usize = MAX_MESSAGE + 64 * 1024 * 1024;
+/// Bytes of blocks that one worker's growth regions may have: no client may hold more than a quarter.
+pub const WORKER_QUOTA: usize = 4 * CLIENT_SHARE;
+/// Growth regions that one client may have.
+pub const CLIENT_REGIONS: usize = CLIENT_QUOTA / LARGE_BLOCK;
+/// Growth regions that one worker may have.
+pub const WORKER_REGIONS: usize = WORKER_QUOTA / LARGE_BLOCK;
+/// How long a growth region stays that nobody uses, milliseconds.
+pub const WARM_MS: u32 = 10_000;
 /// Alignment of every payload block.
 pub const BLOCK_ALIGN: usize = 64;
 /// Apps of one pool.
@@ -67,6 +81,9 @@ const _: () = {
     assert!(LANE_CALLS <= 64, "the free calls of a lane are one 64-bit mask");
     assert!(MAX_LANES.is_multiple_of(64) && MAX_PARKERS.is_multiple_of(64));
     assert!(MAX_LANES <= 1 << 16 && MAX_REGIONS <= 1 << 16);
+    assert!(CLIENT_REGIONS == 64, "one for each large block that the quota has room for");
+    assert!(2 * LARGE_BLOCK <= GROWTH_MAX, "a growth region has room for two of what is asked");
+    assert!(LANE_CALLS * 4 <= RESULT_RECORDS, "no client may hold more than a quarter of a worker's records");
     assert!(MAX_DEATHS.is_power_of_two());
     assert!(MAX_CONTROL_PAYLOAD <= MAX_FRAME_PAYLOAD);
 };

@@ -238,6 +238,7 @@ impl Arbiter<'_> {
             Kind::Fetch if message.field("event").is_some() => Ok(Some(self.answer_event(number, id))),
             Kind::Fetch => Ok(Some(self.answer_fetch(&message))),
             Kind::Status => Ok(Some(self.answer_status(id))),
+            Kind::Retire => self.retire_region(&message, |arbiter, owner| arbiter.has_lane_of(number, owner)),
             // Not at the end of the connection: a copy of the process may keep that open.
             Kind::Bye => {
                 self.client_gone(number);
@@ -413,6 +414,12 @@ impl Arbiter<'_> {
     fn lane_of(&self, number: u32, serial: u64) -> Option<usize> {
         let mut lanes = self.clients.get(&number)?.lanes.iter().copied();
         lanes.find(|i| self.lanes[*i].as_ref().is_some_and(|lane| lane.serial == serial))
+    }
+
+    /// Whether this is the owner of what one of this client's lanes has.
+    fn has_lane_of(&self, number: u32, owner: Owner) -> bool {
+        let lanes = self.clients.get(&number).map_or(&[][..], |client| &client.lanes);
+        lanes.iter().filter_map(|i| self.lanes[*i].as_ref()).any(|lane| Owner::of_lane(lane.serial) == owner)
     }
 
     /// A client is through with a lane that was found damaged: nothing of its own is on it any more.

@@ -41,6 +41,8 @@ pub struct Arbiter<'a> {
     pub(super) mourned: Vec<Life>,
     pub(super) next_client: u32,
     pub(super) next_serial: u64,
+    /// When owners of idle regions are asked next.
+    pub(super) tidy_at: u64,
     pub(super) poll: Poll,
     pub(super) policy: Policy,
     /// Who started it, and lives as long; one that is served has a door instead.

@@ -16,6 +16,7 @@ mod settings;
 mod start;
 mod status;
 mod tick;
+mod tidy;
 mod token;
 mod workers;
 

@@ -1,7 +1,9 @@
 //! The regions that others registered: their descriptors, their places in the registry's table.
 
 use crate::error::{Bound, Error, Kind, Result};
-use crate::limits::{MAX_PLACES, MAX_REGION, MAX_REGIONS};
+use crate::limits::{
+    CLIENT_REGIONS, GROWTH_MIN, MAX_LANES, MAX_PLACES, MAX_REGION, MAX_REGIONS, WORKER_REGIONS,
+};
 use crate::shm::{Owner, Region, RegionEntry, RegionId, RegionKind, Registry};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -11,6 +13,8 @@ use std::sync::Arc;
 pub struct Regions {
     places: Vec<Option<Kept>>,
     serial: u32,
+    /// Some were taken out since [`take_gone`](Regions::take_gone).
+    gone: bool,
 }
 
 #[derive(Debug)]
@@ -24,7 +28,7 @@ impl Regions {
     ///
     /// # Errors
     /// `Incompatible` for one that is not sealed, of the wrong size or of another layout; `Overloaded` when the
-    /// table is full.
+    /// table is full, or the owner has as many as it may have.
     pub fn register(
         &mut self,
         registry: &Registry,
@@ -37,10 +41,8 @@ impl Regions {
             return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: MAX_REGION as u64 }));
         }
         let free = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
-        // The last places are kept for results: clients must not be able to keep workers from being born.
-        let places = if kind == RegionKind::Results { MAX_REGIONS } else { MAX_REGIONS - MAX_PLACES };
-        if free >= places {
-            return Err(Error::new(Kind::Overloaded { bound: Bound::Regions, limit: MAX_REGIONS as u64 }));
+        if let Some(limit) = self.limit_reached(kind, owner) {
+            return Err(Error::new(Kind::Overloaded { bound: Bound::Regions, limit: limit as u64 }));
         }
         let region = Arc::new(Region::adopt_keeping(kind, fd, len)?);
         self.serial = self.serial.wrapping_add(1).max(1);
@@ -72,6 +74,23 @@ impl Regions {
         kept.fold((0, 0), |(count, bytes), kept| (count + 1, bytes + kept.entry.len))
     }
 
+    /// Whose growth region this is, if it is one.
+    pub fn growth_of(&self, id: RegionId) -> Option<Owner> {
+        let entry = self.places.get(id.index as usize)?.as_ref()?.entry;
+        (entry.id == id && entry.kind == RegionKind::Growth).then_some(entry.owner)
+    }
+
+    /// Forgets a region.
+    pub fn retire(&mut self, registry: &Registry, id: RegionId) {
+        if let Some(place) = self.places.get_mut(id.index as usize)
+            && place.as_ref().is_some_and(|kept| kept.entry.id == id)
+        {
+            registry.clear_region(id.index);
+            *place = None;
+            self.gone = true;
+        }
+    }
+
     /// Forgets all regions of an owner.
     pub fn drop_owner(&mut self, registry: &Registry, owner: Owner) {
         for place in &mut self.places {
@@ -80,7 +99,59 @@ impl Regions {
             {
                 registry.clear_region(kept.entry.id.index);
                 *place = None;
+                self.gone = true;
             }
         }
+    }
+
+    /// Whether any was forgotten since this was asked last: those who have it mapped are to be told.
+    pub fn take_gone(&mut self) -> bool {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// The owners, each once, of growth that would be retired if it was idle: more than one region of the smallest size.
+    pub fn grown(&self) -> Vec<Owner> {
+        let mut small = Vec::new();
+        let mut grown = Vec::new();
+        for entry in self.growth() {
+            let known = if entry.len > GROWTH_MIN as u64 || small.contains(&entry.owner) {
+                &mut grown
+            } else {
+                &mut small
+            };
+            if !known.contains(&entry.owner) {
+                known.push(entry.owner);
+            }
+        }
+        grown
+    }
+
+    fn growth(&self) -> impl Iterator<Item = RegionEntry> + '_ {
+        let entries = self.places.iter().flatten().map(|kept| kept.entry);
+        entries.filter(|entry| entry.kind == RegionKind::Growth)
+    }
+
+    /// The limit that leaves no room for one more region of this kind and owner.
+    fn limit_reached(&self, kind: RegionKind, owner: Owner) -> Option<usize> {
+        // The last places are kept for results, those before them for requests: growth must not be able to keep
+        // clients from joining, nor clients keep workers from being born.
+        let all = || self.places.iter().flatten();
+        let (limit, taken) = match kind {
+            RegionKind::Growth => (MAX_REGIONS - MAX_PLACES - MAX_LANES, self.growth().count()),
+            RegionKind::Results => (MAX_REGIONS, all().count()),
+            _ => {
+                let others = all().filter(|kept| kept.entry.kind != RegionKind::Results);
+                (MAX_REGIONS - MAX_PLACES, others.count())
+            }
+        };
+        if taken >= limit || all().count() >= MAX_REGIONS {
+            return Some(limit);
+        }
+        let own = match owner {
+            Owner::Lane(_) => CLIENT_REGIONS,
+            Owner::Life(_) => WORKER_REGIONS,
+        };
+        let owned = || self.growth().filter(|entry| entry.owner == owner).count();
+        (kind == RegionKind::Growth && owned() >= own).then_some(own)
     }
 }

@@ -25,6 +25,8 @@ pub struct Settings {
     pub timeout_ns: u64,
     /// Bytes of result regions of one worker.
     pub worker_quota: u64,
+    /// How long a region stays that nobody uses, milliseconds.
+    pub warm_ms: u32,
     /// The signal state that workers get.
     pub signals: Saved,
     /// Which program the host runs.
@@ -79,6 +81,7 @@ impl Settings {
             .with("mode", self.mode as i64)
             .with("timeout_ns", self.timeout_ns as i64)
             .with("worker_quota", self.worker_quota as i64)
+            .with("warm_ms", self.warm_ms)
             .with("sig_blocked", blocked as i64)
             .with("sig_ignored", ignored as i64)
             .with("build", self.build as i64)
@@ -115,6 +118,7 @@ impl Settings {
             mode,
             timeout_ns: m.int("timeout_ns")?,
             worker_quota: m.int("worker_quota")?,
+            warm_ms: m.int("warm_ms")?,
             signals: Saved::from_bits(m.bits("sig_blocked")?, m.bits("sig_ignored")?),
             build: m.bits("build")?,
         };
@@ -136,6 +140,7 @@ mod tests {
             mode: Mode::Park,
             timeout_ns: 5,
             worker_quota: 1 << 30,
+            warm_ms: 10_000,
             signals: Saved::from_bits(1 << 63, 5),
             build: u64::MAX,
         }

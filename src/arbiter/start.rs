@@ -147,11 +147,13 @@ fn new<'a>(
     let seed = process::getrandom_u128()? as u64;
     let config = Config { max_lives: settings.places(), ..settings.policy };
     let policy = Policy::new(config, seed, clock::monotonic_ns())?;
+    let registry = Registry::create()?;
+    registry.set_warm_ms(settings.warm_ms);
     Ok(Arbiter {
         apps,
         settings,
         surroundings,
-        registry: Registry::create()?,
+        registry,
         board: Board::create()?,
         own_pidfd: pidfd::of_self()?,
         workers: BTreeMap::new(),
@@ -161,6 +163,7 @@ fn new<'a>(
         mourned: Vec::new(),
         next_client: 1,
         next_serial: 0,
+        tidy_at: 0,
         poll: Poll::new()?,
         policy,
         host: None,

@@ -119,6 +119,8 @@ impl Arbiter<'_> {
         self.drop_silent(now);
         self.forget_silent_clients();
         self.reclaim_closing();
+        self.tidy(now);
+        self.flush_waiting();
     }
 
     /// Death marks, where the end of a thread cannot be watched.

@@ -199,6 +199,7 @@ impl Arbiter<'_> {
                 self.answer_register(id, RegionKind::Growth, fd, len, owner).map(Some)
             }
             Kind::Fetch => Ok(Some(self.answer_fetch(&message))),
+            Kind::Retire => self.retire_region(&message, |_, owner| owner == Owner::Life(life.get())),
             other => Err(Error::new(ErrorKind::Frame(format!("a worker sent a message {other:?}").into()))),
         }
     }

@@ -5,7 +5,7 @@ use super::{Call, Lease};
 use crate::conn::{Link, Message};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::limits::MAX_NAME;
-use crate::primitive::{AtomicBool, Ordering};
+use crate::primitive::{AtomicBool, AtomicU32, Ordering};
 use crate::ring::{Budget, Mode};
 use crate::shm::{
     Board, Control, Fetch, Foreign, LaneState, Region, RegionEntry, RegionId, RegionKind, Register, Registry,
@@ -19,7 +19,7 @@ use crate::wire::Kind;
 use arc_swap::ArcSwap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 /// How a client waits and is bounded.
@@ -27,7 +27,7 @@ use std::time::Duration;
 pub struct Options {
     /// How its threads wait for results.
     pub mode: Mode,
-    /// Bytes of regions it may have.
+    /// Bytes that the memory for its arguments may come to, beyond the 64 KiB that it has from the start.
     pub quota: u64,
 }
 
@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) mode: Mode,
     pub(super) budget: Budget,
     quota: u64,
+    /// The registry's tidy count when this client last looked what it may let go of.
+    tidied: AtomicU32,
     /// Held by the one thread that replaces a damaged lane: the lanes that were, until nothing of ours is on them.
     replaced: Mutex<Vec<(u64, Weak<Lane>)>>,
     /// There is a [`Completions`](super::Completions), whose descriptor is the client's.
@@ -108,6 +110,7 @@ impl Client {
             mode: options.mode,
             budget: crate::sys::cpu::wait_budget(),
             quota: options.quota,
+            tidied: AtomicU32::new(0),
             replaced: Mutex::new(Vec::new()),
             has_completions: AtomicBool::new(false),
         };
@@ -139,6 +142,7 @@ impl Client {
     /// `BadRequest` past 1 GiB; `Overloaded{bytes}` past this client's quota; `Os` when the memory file system is full.
     pub fn lease(&self, len: usize) -> Result<Lease> {
         self.shared.check()?;
+        self.shared.tidy_if_asked();
         let lane = self.shared.lane.load_full();
         lane.reclaim_abandoned();
         let placed = lane.store.allocate(len, &self.shared.arbiter.for_lane(lane.serial))?;
@@ -150,6 +154,18 @@ impl Client {
         let mut lease = self.lease(bytes.len())?;
         lease.copy_from_slice(bytes);
         Ok(lease)
+    }
+
+    /// Gives back shared memory that is not in use, without waiting until it was idle for
+    /// [`keep_warm_ms`](crate::Builder::keep_warm_ms): what was taken for leases and large arguments that are gone, and
+    /// views of results that are gone. For hosts that will be idle. The next large payload costs what the first one did.
+    ///
+    /// May block for a moment while another thread talks to the arbiter. Nothing in a forked copy.
+    pub fn trim(&self) {
+        if self.shared.is_original() {
+            let link = self.shared.arbiter.lock();
+            self.shared.retire_idle(link, 0);
+        }
     }
 
     /// The pool's apps.
@@ -214,6 +230,7 @@ impl Shared {
     /// The lane to use: the present one, or a fresh one if that was found damaged and could not be replaced so far.
     #[inline]
     pub(super) fn sound_lane(&self) -> Result<Arc<Lane>> {
+        self.tidy_if_asked();
         let lane = self.lane.load_full();
         if self.registry.lane(lane.index) == LaneState::Open(lane.serial) {
             return Ok(lane);
@@ -266,11 +283,51 @@ impl Shared {
     pub(super) fn is_original(&self) -> bool {
         self.guard.is_original()
     }
+
+    /// Lets go of regions that are gone or idle, if the arbiter said since the last time that there may be some. It has
+    /// no other way to tell a client, which has no thread of ours.
+    #[inline]
+    pub(super) fn tidy_if_asked(&self) {
+        let asked = self.registry.tidy();
+        if asked != self.tidied.load(Ordering::Relaxed) {
+            self.tidy(asked);
+        }
+    }
+
+    #[cold]
+    fn tidy(&self, asked: u32) {
+        // Callers do not wait for a thread that waits for the arbiter: they look again next time.
+        let Some(link) = self.arbiter.try_lock() else { return };
+        self.tidied.store(asked, Ordering::Relaxed);
+        self.retire_idle(link, self.registry.warm_ns());
+    }
+
+    fn retire_idle(&self, mut link: MutexGuard<'_, Link>, warm_ns: u64) {
+        let lane = self.lane.load_full();
+        lane.reclaim_abandoned();
+        let retired = lane.store.retire_idle(warm_ns);
+        for region in &retired {
+            if let Err(error) = link.send(Message::retire(region.id.index, region.id.serial)) {
+                log::debug!("the arbiter was not told of a region that is gone: {error}");
+            }
+        }
+        drop(link);
+        drop(retired);
+        self.foreign.sweep(&self.registry);
+    }
 }
 
 impl Arbiter {
     fn lock(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, Link>> {
+        match self.link.try_lock() {
+            Ok(link) => Some(link),
+            Err(TryLockError::Poisoned(link)) => Some(link.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Whether it has exited; remembered once it has.
@@ -348,6 +405,12 @@ struct Growth<'a> {
 impl Register for Growth<'_> {
     fn register(&self, region: &Region) -> Result<RegionId> {
         self.arbiter.register_as(RegionKind::Growth, region, self.serial)
+    }
+
+    fn retire(&self, id: RegionId) {
+        if let Err(error) = self.arbiter.lock().send(Message::retire(id.index, id.serial)) {
+            log::debug!("the arbiter was not told of a region that is gone: {error}");
+        }
     }
 }
 

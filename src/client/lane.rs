@@ -3,10 +3,10 @@
 use super::body::Spare;
 use super::lease::Lent;
 use crate::error::{Bound, Error, Kind, Result};
-use crate::limits::LANE_CALLS;
+use crate::limits::{CLIENT_REGIONS, LANE_CALLS};
 use crate::primitive::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::ring::{CallLine, Generation, Illegal, Producer, Queue, State, Word};
-use crate::shm::{Board, Control, Placed, REQUEST_BLOCKS, RegionId, Requests, Store};
+use crate::shm::{Board, Control, Placed, Quota, REQUEST_BLOCKS, RegionId, Requests, Store};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// One lane, in the memory of its client. The shared parts are `control` and `requests`.
@@ -67,6 +67,7 @@ impl Lane {
         id: RegionId,
         quota: u64,
     ) -> Lane {
+        let quota = Quota { bytes: quota, regions: CLIENT_REGIONS };
         let store = Store::new(id, requests.region().clone(), REQUEST_BLOCKS as u64, quota);
         Lane {
             index,

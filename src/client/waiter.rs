@@ -75,7 +75,7 @@ impl<'a> Waiter<'a> {
                 return Roused::Settled;
             }
             if spins_for_ever {
-                return Roused::Slice;
+                return self.slice();
             }
             self.slept = true;
         }
@@ -94,9 +94,15 @@ impl<'a> Waiter<'a> {
         }
         if clock::monotonic_ns().saturating_sub(now) >= self.slice_ns {
             self.slice_ns = (self.slice_ns * 2).min(LAST_SLICE_NS);
-            return Roused::Slice;
+            return self.slice();
         }
         Roused::Rung
+    }
+
+    /// A slice is over: there is time for what nobody else does here.
+    fn slice(&self) -> Roused {
+        self.shared.tidy_if_asked();
+        Roused::Slice
     }
 }
 

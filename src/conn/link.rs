@@ -31,9 +31,17 @@ impl Link {
     }
 
     /// Sends a message. Blocks while the peer does not read.
+    ///
+    /// # Errors
+    /// `Os{ETOOMANYREFS}` when this user has too many descriptors on their way; the message was not sent.
     pub fn send(&mut self, message: Message) -> Result<()> {
         self.stream.queue(message)?;
-        self.stream.flush().map(drop)
+        if !self.stream.flush()? {
+            // The socket blocks, so this is not for want of room in it.
+            self.stream.drop_waiting();
+            return Err(Error::os("sendmsg", libc::ETOOMANYREFS));
+        }
+        Ok(())
     }
 
     /// The next message; `None` when the peer has closed.

@@ -36,6 +36,12 @@ impl Message {
         }
     }
 
+    /// That the sender takes back a region of its own, to which nothing refers any more: its place in the table, and
+    /// which registration of that.
+    pub fn retire(index: u16, serial: u32) -> Message {
+        Message::new(Kind::Retire).with("index", index as i64).with("region_serial", serial as i64)
+    }
+
     /// With one more field.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Message {

@@ -4,7 +4,7 @@ use super::Message;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::limits::{HEADER_LEN, MAX_CONTROL_PAYLOAD, MAX_FRAME_FDS};
 use crate::sys::fd::Inheritable;
-use crate::sys::socket;
+use crate::sys::{errno_of, socket};
 use crate::wire::{self, Encode, Encoder, FrameDecoder, Header, NoReferences};
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -163,14 +163,28 @@ impl Stream {
         Ok(())
     }
 
-    /// Sends what can be sent; `true` when nothing waits.
+    /// Whether anything waits to be sent.
+    pub fn is_waiting(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Drops what waits, as if it had not been queued. Not in the middle of a message.
+    pub fn drop_waiting(&mut self) {
+        self.out.clear();
+        self.out_bytes = 0;
+    }
+
+    /// Sends what can be sent; `true` when nothing waits. Also `false` when this user has too many descriptors on their
+    /// way (ETOOMANYREFS): others have to receive theirs first, and nothing tells when they did.
     pub fn flush(&mut self) -> Result<bool> {
         while let Some(front) = self.out.front_mut() {
             // Descriptors go with the first byte of their frame, and with no other's: one frame a call.
             let fds: Vec<BorrowedFd<'_>> = front.fds.iter().map(|fd| fd.as_fd()).collect();
-            let Some(n) = socket::send(self.fd.as_fd(), &[IoSlice::new(&front.bytes[front.sent..])], &fds)?
-            else {
-                return Ok(false);
+            let n = match socket::send(self.fd.as_fd(), &[IoSlice::new(&front.bytes[front.sent..])], &fds) {
+                Ok(Some(n)) => n,
+                Ok(None) => return Ok(false),
+                Err(error) if errno_of(&error) == Some(libc::ETOOMANYREFS) => return Ok(false),
+                Err(error) => return Err(error),
             };
             drop(fds);
             front.fds.clear();

@@ -6,7 +6,7 @@ use crate::arbiter::{self, Settings};
 use crate::client::Options;
 use crate::conn::Link;
 use crate::error::{Error, Kind, Result};
-use crate::limits::CLIENT_QUOTA;
+use crate::limits::{WARM_MS, WORKER_QUOTA};
 use crate::pool::Config;
 use crate::ring::Mode;
 use crate::sys::process::{self, Fork};
@@ -30,6 +30,7 @@ pub struct Builder {
     mode: Mode,
     timeout_ms: u64,
     start_timeout_ms: u64,
+    warm_ms: u32,
     kept: Vec<RawFd>,
 }
 
@@ -60,6 +61,7 @@ impl Builder {
             mode: Mode::Adaptive,
             timeout_ms: 300_000,
             start_timeout_ms: 60_000,
+            warm_ms: WARM_MS,
             kept: Vec::new(),
         }
     }
@@ -125,6 +127,16 @@ impl Builder {
     pub fn boot_timeout_ms(mut self, ms: u64) -> Builder {
         self.policy.boot_timeout_ns = ns(ms);
         self.start_timeout_ms = self.start_timeout_ms.max(ms.saturating_add(10_000));
+        self
+    }
+
+    /// How long shared memory stays with the clients and workers that took it for large payloads and use it no more,
+    /// milliseconds; 10,000 by default, at most 2^32 - 1. The first fill of fresh memory costs many times the second.
+    ///
+    /// A worker gives it back by itself. A host has no thread of ours: its clients do at their next call or lease, at
+    /// the latest every 200 ms while one waits for a result, or at [`Client::trim`](crate::Client::trim).
+    pub fn keep_warm_ms(mut self, ms: u64) -> Builder {
+        self.warm_ms = u32::try_from(ms).unwrap_or(u32::MAX);
         self
     }
 
@@ -236,7 +248,8 @@ impl Builder {
             policy: self.policy,
             mode: self.mode,
             timeout_ns: ns(self.timeout_ms),
-            worker_quota: CLIENT_QUOTA as u64,
+            worker_quota: WORKER_QUOTA as u64,
+            warm_ms: self.warm_ms,
             // The Rust runtime ignores SIGPIPE before `main`; no child of a Rust program inherits that.
             signals: Saved::now()?.not_ignoring(Signal::SIGPIPE),
             build: match self.way {

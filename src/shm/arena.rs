@@ -3,6 +3,7 @@
 //!
 //! A block may need up to an eighth more room than its size, since free ranges are kept in bins of eighths of a power
 //! of two. The allocator is `offset-allocator` (two-level bins, constant time, after Aaltonen's), in units of 64 bytes.
+//! An arena of one block ([`Arena::whole`]) wastes nothing: it is for blocks so large that an eighth matters.
 
 use crate::limits::BLOCK_ALIGN;
 use offset_allocator::{Allocation, Allocator};
@@ -13,13 +14,16 @@ pub struct Block {
     pub offset: u64,
     /// How many bytes were asked for.
     pub len: u64,
-    allocation: Allocation,
+    /// None in an arena of one block.
+    allocation: Option<Allocation>,
 }
 
 /// The free and taken blocks of one region.
 pub struct Arena {
-    allocator: Allocator,
+    /// None in an arena of one block.
+    allocator: Option<Allocator>,
     base: u64,
+    end: u64,
     taken: usize,
 }
 
@@ -35,27 +39,54 @@ impl Arena {
         debug_assert!(base.is_multiple_of(BLOCK_ALIGN as u64) && base < end);
         let units = (end - base) / BLOCK_ALIGN as u64;
         let blocks = (units.clamp(16, MAX_BLOCKS as u64)) as u32;
-        Arena { allocator: Allocator::with_max_allocs(units as u32, blocks), base, taken: 0 }
+        Arena { allocator: Some(Allocator::with_max_allocs(units as u32, blocks)), base, end, taken: 0 }
+    }
+
+    /// Of one block at a time, which may be as large as all of it. `base` is page-aligned.
+    pub fn whole(base: u64, end: u64) -> Arena {
+        debug_assert!(base.is_multiple_of(PAGE) && base < end);
+        Arena { allocator: None, base, end, taken: 0 }
+    }
+
+    /// The bytes that blocks may lie in.
+    pub fn size(&self) -> u64 {
+        self.end - self.base
+    }
+
+    /// Whether it is of one block at a time.
+    pub fn is_whole(&self) -> bool {
+        self.allocator.is_none()
     }
 
     /// A block of `len` bytes, at least one unit; `None` when there is no room.
     pub fn allocate(&mut self, len: u64) -> Option<Block> {
+        let Some(allocator) = &mut self.allocator else {
+            // Not for one that needs less than half of more than a page: it would keep the rest from everybody.
+            let size = self.end - self.base;
+            if self.taken > 0 || len > size || 2 * len + PAGE < size {
+                return None;
+            }
+            self.taken = 1;
+            return Some(Block { offset: self.base, len, allocation: None });
+        };
         let align = if len >= PAGE_ALIGN_FROM { PAGE } else { BLOCK_ALIGN as u64 };
         let padded = len
             .max(1)
             .checked_add(align - BLOCK_ALIGN as u64)?
             .checked_next_multiple_of(BLOCK_ALIGN as u64)?;
         let units = u32::try_from(padded / BLOCK_ALIGN as u64).ok()?;
-        let allocation = self.allocator.allocate(units)?;
+        let allocation = allocator.allocate(units)?;
         let start = self.base + allocation.offset as u64 * BLOCK_ALIGN as u64;
         self.taken += 1;
-        Some(Block { offset: start.next_multiple_of(align), len, allocation })
+        Some(Block { offset: start.next_multiple_of(align), len, allocation: Some(allocation) })
     }
 
     /// Takes a block back.
     pub fn free(&mut self, block: Block) {
         self.taken -= 1;
-        self.allocator.free(block.allocation);
+        if let (Some(allocator), Some(allocation)) = (&mut self.allocator, block.allocation) {
+            allocator.free(allocation);
+        }
     }
 
     /// Whether no block is out.
@@ -102,6 +133,21 @@ mod tests {
         // Its bins are eighths of a power of two, rounded up: that much of a whole arena cannot be had at once.
         let whole = (1 << 20) - 33_280;
         assert!(arena.allocate(whole - whole / 8 - 4096).is_some(), "everything came back");
+    }
+
+    #[test]
+    fn an_arena_of_one_block_has_all_of_it() {
+        let mut arena = Arena::whole(4096, 1 << 20);
+        let all = (1 << 20) - 4096;
+        assert!(arena.allocate(all + 1).is_none());
+        assert!(arena.allocate(all / 2 - 4096).is_none(), "too small for it");
+        let block = arena.allocate(all).unwrap();
+        assert_eq!((block.offset, block.len), (4096, all));
+        assert!(arena.allocate(all).is_none() && !arena.is_unused());
+        arena.free(block);
+        assert!(arena.is_unused());
+        assert!(arena.allocate(all / 2).is_some());
+        assert!(Arena::whole(4096, 8192).allocate(0).is_some());
     }
 
     #[test]

@@ -82,12 +82,11 @@ impl Foreign {
     /// Unmaps what the table no longer lists; what is still lent stays mapped until it is dropped.
     pub fn sweep(&self, registry: &Registry) {
         for (index, place) in self.places[..self.end.load(Ordering::Relaxed)].iter().enumerate() {
-            let gone = place
-                .load()
-                .as_ref()
-                .is_some_and(|m| registry.region(index as u16).map(|e| e.id) != Some(m.id));
-            if gone {
-                place.store(None);
+            let mapped = place.load();
+            let is_gone = |m: &Arc<Mapped>| registry.region(index as u16).map(|entry| entry.id) != Some(m.id);
+            if mapped.as_ref().is_some_and(is_gone) {
+                // Only that one: another thread may have mapped the next one of this place.
+                place.compare_and_swap(&mapped, None);
             }
         }
     }

@@ -49,4 +49,4 @@ pub use requests::{BLOCKS as REQUEST_BLOCKS, Deadline, OwnRecord, Requests};
 pub use results::{
     BAD_REQUEST, BLOCKS as RESULT_BLOCKS, DEADLINE, LEN as RESULTS_LEN, Place, ResultKey, Results,
 };
-pub use store::{Placed, Register, Store};
+pub use store::{Placed, Quota, Register, Retired, Store};

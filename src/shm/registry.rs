@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 0      header
-//! 64     pool state, sweep count, ready workers
+//! 64     pool state, sweep count, ready workers, tidy count, how long idle regions stay
 //! 4096   128 places of incarnations, 64 bytes each
 //! 12288  the last 1,024 deaths, by life
 //! 20480  1,024 lanes: serial 56 | state 8
@@ -37,7 +37,9 @@ struct PoolLine {
     ready: AtomicU32,
     workers: AtomicU32,
     threads: AtomicU32,
-    _spare: [AtomicU32; 11],
+    tidy: AtomicU32,
+    warm_ms: AtomicU32,
+    _spare: [AtomicU32; 9],
 }
 
 /// One worker slot.
@@ -232,6 +234,27 @@ impl Registry {
     /// Arbiter: asks workers to walk the words, before it rings them.
     pub fn bump_sweep(&self) {
         self.pool().sweep.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often the arbiter asked everybody to let go of regions that are gone, and of one's own that are idle.
+    #[inline]
+    pub fn tidy(&self) -> u32 {
+        self.pool().tidy.load(Ordering::Acquire)
+    }
+
+    /// Arbiter: asks for that.
+    pub fn bump_tidy(&self) {
+        self.pool().tidy.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How long a region stays in which there is no block, nanoseconds.
+    pub fn warm_ns(&self) -> u64 {
+        u64::from(self.pool().warm_ms.load(Ordering::Relaxed)) * 1_000_000
+    }
+
+    /// Arbiter: how long that is, milliseconds. Once, before anybody has the registry.
+    pub fn set_warm_ms(&self, ms: u32) {
+        self.pool().warm_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Workers that are ready.

@@ -52,6 +52,10 @@ pub enum Kind {
     Notice = 0x4e,
     /// Ours: wake a client that waits at its event descriptor.
     Alert = 0x4f,
+    /// Ours: the writer of a region takes it back.
+    Retire = 0x50,
+    /// Ours: regions are gone or idle, and a worker is to look which.
+    Tidy = 0x51,
 }
 
 impl Kind {
@@ -97,11 +101,13 @@ impl Kind {
             Kind::Refused => "refused",
             Kind::Notice => "notice",
             Kind::Alert => "alert",
+            Kind::Retire => "retire",
+            Kind::Tidy => "tidy",
         }
     }
 }
 
-const ALL: [Kind; 24] = [
+const ALL: [Kind; 26] = [
     Kind::Request,
     Kind::Response,
     Kind::Error,
@@ -126,6 +132,8 @@ const ALL: [Kind; 24] = [
     Kind::Refused,
     Kind::Notice,
     Kind::Alert,
+    Kind::Retire,
+    Kind::Tidy,
 ];
 
 static BY_CODE: [Option<Kind>; 256] = {
@@ -145,7 +153,7 @@ mod tests {
     #[test]
     fn codes_and_kinds_are_one_to_one() {
         let known: Vec<u8> = (0..=255).filter(|&code| Kind::from_code(code).is_some()).collect();
-        let expected: Vec<u8> = (1..=5).chain(0x10..=0x12).chain(0x40..=0x4f).collect();
+        let expected: Vec<u8> = (1..=5).chain(0x10..=0x12).chain(0x40..=0x51).collect();
         assert_eq!(known, expected);
         for code in known {
             assert_eq!(Kind::from_code(code).map(Kind::code), Some(code));

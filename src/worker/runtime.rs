@@ -7,14 +7,14 @@ use super::lanes::{Lane, Lanes};
 use super::watch::Watch;
 use crate::conn::{Link, Message};
 use crate::error::{Code, Result};
-use crate::limits::MAX_LANES;
+use crate::limits::{MAX_LANES, WORKER_REGIONS};
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, fence, spin_loop};
 use crate::ring::{
     Adaptive, CallLine, Entry, Generation, Life, Mode, Parker, Taken, Waited, Word, wake_idle,
 };
 use crate::shm::{
-    Board, Control, Fetch, Foreign, LaneState, OwnRecord, Placed, RESULT_BLOCKS, Region, RegionEntry,
-    RegionId, RegionKind, Register, Registry, Requests, Results, Store,
+    Board, Control, Fetch, Foreign, LaneState, OwnRecord, Placed, Quota, RESULT_BLOCKS, Region, RegionEntry,
+    RegionId, RegionKind, Register, Registry, Requests, Results, Retired, Store,
 };
 use crate::sys::futex::Kernel;
 use crate::sys::{awake, clock, cpu};
@@ -87,6 +87,7 @@ impl Worker {
         mode: Mode,
         quota: u64,
     ) -> Result<Arc<Worker>> {
+        let quota = Quota { bytes: quota, regions: WORKER_REGIONS };
         let store = Store::new(results_id, results.region().clone(), RESULT_BLOCKS as u64, quota);
         let watch = Watch::new(parkers.len())?;
         Ok(Arc::new(Worker {
@@ -467,6 +468,15 @@ impl Worker {
         !self.lanes.all().any(|lane| self.registry.lane(lane.index) == LaneState::Closing(lane.serial))
     }
 
+    /// The control thread: lets go of regions that are gone, and of one's own that are idle, which it returns for the
+    /// arbiter to be told.
+    pub(super) fn tidy(&self) -> Vec<Retired> {
+        // A client says in its own memory that it is through with a result, and rings nobody for that.
+        self.reclaim_held();
+        self.foreign.sweep(&self.registry);
+        self.store.retire_idle(self.registry.warm_ns())
+    }
+
     /// Takes back everything that was held for a lane that is nobody's any more.
     fn forget(&self, lane: &Lane) {
         for call in 0..lane.control.lines().len() {
@@ -537,5 +547,11 @@ impl Register for Fetcher {
             .with_fd(fd);
         let answer = self.lock().ask(question, Kind::Registered, None)?;
         Ok(RegionId { index: answer.int("index")?, serial: answer.int("region_serial")? })
+    }
+
+    fn retire(&self, id: RegionId) {
+        if let Err(error) = self.lock().send(Message::retire(id.index, id.serial)) {
+            log::debug!("the arbiter was not told of a region that is gone: {error}");
+        }
     }
 }

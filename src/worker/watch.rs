@@ -96,6 +96,12 @@ impl Worker {
             while let Some(message) = control.next()? {
                 match message.kind {
                     Kind::Stop => leaves = true,
+                    Kind::Tidy => {
+                        for region in self.tidy() {
+                            control.queue(Message::retire(region.id.index, region.id.serial))?;
+                        }
+                        control.flush()?;
+                    }
                     other => log::debug!("a worker has no use for a message {other:?}"),
                 }
             }

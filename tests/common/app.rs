@@ -41,6 +41,16 @@ impl App for Faults {
                 lease.copy_from_slice(&pattern(id, len));
                 Ok(lease.into())
             }
+            "fill" => {
+                let (byte, len): (i64, usize) = args.parse()?;
+                let mut lease = ctx.lease(len)?;
+                lease.fill(byte as u8);
+                Ok(lease.into())
+            }
+            "is_filled" => {
+                let (byte, bytes): (i64, &[u8]) = args.parse()?;
+                Ok(Reply::from(is_filled(bytes, byte)))
+            }
             "pid" => Ok(Reply::from(process::id())),
             // What only a call's own request can give: with the journal it shows mix-ups and second runs.
             "work" => {
@@ -239,6 +249,12 @@ pub fn until_begun(id: i64) {
 /// Lets the calls that wait at a gate go on.
 pub fn open(gate: &str) {
     fs::write(gate, "").unwrap();
+}
+
+/// Whether all bytes are this one. Quick without optimisation, too.
+pub fn is_filled(bytes: &[u8], byte: i64) -> bool {
+    let same = [byte as u8; 4096];
+    bytes.chunks(same.len()).all(|chunk| *chunk == same[..chunk.len()])
 }
 
 /// A hash of a request that depends on its number, too.

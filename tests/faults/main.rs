@@ -27,6 +27,7 @@ mod libraries;
 mod limits;
 mod outcomes;
 mod program;
+mod regions;
 mod serve;
 mod start;
 mod storm;
@@ -52,6 +53,7 @@ fn main() {
         hygiene::TESTS,
         input::TESTS,
         limits::TESTS,
+        regions::TESTS,
         damage::TESTS,
         counterexamples::TESTS,
         serve::TESTS,
