@@ -12,13 +12,16 @@ use stokehold::internals::sys::signal::Signal;
 use stokehold::internals::sys::{fd, process as sys};
 use stokehold::{App, Args, Builder, Call, Client, Ctx, Error, Pool, Reply, Response, Result};
 
-pub struct Faults;
+pub struct Faults {
+    /// What was open when the worker made the app.
+    born_with: Vec<String>,
+}
 
 impl App for Faults {
     const NAME: &'static str = "faults:Faults";
 
     fn init(_: &Ctx) -> Result<Faults> {
-        Ok(Faults)
+        Ok(Faults { born_with: open_files() })
     }
 
     fn call(&self, action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
@@ -71,6 +74,15 @@ impl App for Faults {
                 begin(id);
                 until_open(gate);
                 Ok(Reply::from(keyed(id, bytes)))
+            }
+            // The same, quicker for large ones.
+            "hold_filled" => {
+                let (id, gate, bytes): (i64, &str, &[u8]) = args.parse()?;
+                begin(id);
+                while !Path::new(gate).exists() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Ok(Reply::from(is_filled(bytes, 8)))
             }
             "note" => {
                 let (id,): (i64,) = args.parse()?;
@@ -139,9 +151,12 @@ impl App for Faults {
                 fd::set_nofile_soft(0)?;
                 Ok(Reply::from(()))
             }
-            "open_files" => {
-                let all = proc::descriptors(process::id());
-                Ok(Reply::from(all.into_iter().map(|(n, to)| format!("{n} {to}")).collect::<Vec<String>>()))
+            "open_files" => Ok(Reply::from(open_files())),
+            "born_with" => Ok(Reply::new(&(process::id(), self.born_with.clone()))),
+            "die_with" => {
+                let (_bytes,): (&[u8],) = args.parse()?;
+                sys::raise(Signal::SIGKILL)?;
+                Err(ctx.error("Alive", "survived SIGKILL"))
             }
             "status" => {
                 let (name,): (&str,) = args.parse()?;
@@ -154,6 +169,11 @@ impl App for Faults {
             other => Err(Error::no_action(other)),
         }
     }
+}
+
+fn open_files() -> Vec<String> {
+    let all = proc::descriptors(process::id());
+    all.into_iter().map(|(n, to)| format!("{n} {to}")).collect()
 }
 
 /// An app whose birth goes as the file `boot` says.

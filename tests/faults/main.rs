@@ -25,6 +25,7 @@ mod hygiene;
 mod input;
 mod libraries;
 mod limits;
+mod memory;
 mod outcomes;
 mod program;
 mod regions;
@@ -54,6 +55,7 @@ fn main() {
         input::TESTS,
         limits::TESTS,
         regions::TESTS,
+        memory::TESTS,
         damage::TESTS,
         counterexamples::TESTS,
         serve::TESTS,

@@ -30,19 +30,19 @@ fn growth(pool: &Pool) -> Vec<(u32, usize, usize)> {
     pids.chain([process::id()]).map(|pid| (pid, mapped(pid).len(), files(pid).len())).collect()
 }
 
-fn mapped(pid: u32) -> Vec<String> {
+pub fn mapped(pid: u32) -> Vec<String> {
     let maps = proc::mappings(pid);
     maps.into_iter().filter(|line| line.contains("stokehold-growth")).collect()
 }
 
 /// The inode numbers of the growth regions that a process has open.
-fn files(pid: u32) -> BTreeSet<u64> {
+pub fn files(pid: u32) -> BTreeSet<u64> {
     let growth = proc::descriptors(pid).into_iter().filter(|(_, to)| to.contains("memfd:stokehold-growth"));
     let inode = |n| fs::metadata(format!("/proc/{pid}/fd/{n}")).ok();
     growth.filter_map(|(n, _)| inode(n)).map(|m| std::os::unix::fs::MetadataExt::ino(&m)).collect()
 }
 
-fn none_is_left(pool: &Pool) -> bool {
+pub fn none_is_left(pool: &Pool) -> bool {
     growth(pool).iter().all(|(_, mapped, open)| (*mapped, *open) == (0, 0))
 }
 
@@ -54,7 +54,7 @@ fn there_and_back(client: &Client, byte: i64, len: usize) {
     assert!(back.as_bytes().unwrap().len() == len && is_filled(back.as_bytes().unwrap(), byte));
 }
 
-fn filled(client: &Client, byte: i64, len: usize) -> Lease {
+pub fn filled(client: &Client, byte: i64, len: usize) -> Lease {
     let mut lease = client.lease(len).unwrap();
     lease.fill(byte as u8);
     lease
