@@ -86,6 +86,25 @@
 /* The same where only a constant may stand: static const stk_str add = STK_STR_INIT("add"); */
 #define STK_STR_INIT(literal) {"" literal, sizeof(literal) - 1}
 
+/* Makes a library of apps of a shared object: what stk_config_set_app_library and `stokehold serve --app-library` load in
+ * worker processes. Once in an object, with what stk_init takes, which a library does not call:
+ *     static const stk_app apps[] = {{ .struct_size = sizeof(stk_app), .name = "calc", .call = call }};
+ *     STK_APP_LIBRARY(apps, 1, NULL);
+ * It is also loaded once when the pool starts, to ask for the names. It must be linked with this version of the library; with
+ * the archive: -Wl,--exclude-libs,ALL. */
+#ifdef __cplusplus
+#define STK_EXPORT extern "C" __attribute__((visibility("default")))
+#else
+#define STK_EXPORT extern __attribute__((visibility("default")))
+#endif
+#define STK_APP_LIBRARY(apps, n, options) \
+    STK_EXPORT int32_t stokehold_app_library(uint32_t abi, uint32_t purpose, int32_t socket); \
+    STK_EXPORT int32_t stokehold_app_library(uint32_t abi, uint32_t purpose, int32_t socket) \
+    { \
+        return stk_library_enter(abi, purpose, socket, (apps), (n), (options)); \
+    } \
+    STK_EXPORT int32_t stokehold_app_library(uint32_t abi, uint32_t purpose, int32_t socket)
+
 /**
  * The version that this header belongs to. While the major version is 0, a program wants the same minor version.
  */
@@ -961,6 +980,14 @@ void stk_config_free(stk_config *config);
 stk_status stk_config_add_app(stk_config *config, stk_str name);
 
 /**
+ * With the apps of a shared object, made with STK_APP_LIBRARY or in Rust with `stokehold::app_library!`: all of them, or
+ * those that stk_config_add_app names. Workers load it, and run nothing of this program; the supervising process does not
+ * load it. `path` is UTF-8; one that is not absolute begins at the current directory.
+ */
+stk_status stk_config_set_app_library(stk_config *config,
+                                      stk_str path);
+
+/**
  * How many worker processes; 1 by default, at most 64 (with 0, calls end with STK_NO_WORKERS). Calls wait while all are busy, and their deadlines run.
  */
 stk_status stk_config_set_workers(stk_config *config,
@@ -1048,6 +1075,26 @@ stk_status stk_config_keep_fd(stk_config *config, int32_t fd);
 STK_MUST_USE stk_status stk_pool_start(stk_config *config, stk_pool **pool, stk_error **error);
 
 /**
+ * Makes this process the supervisor of a pool that is served under `path` (any bytes), until SIGTERM or SIGINT tells it to
+ * end: what `stokehold serve` does, for a program with apps of its own. Clients join with stk_client_connect_path. `config`
+ * is consumed, whatever is returned; NULL is all defaults. After stk_init, in a process with one thread.
+ *
+ * The directory of the path must be this user's with rights 700; it is made if its own is there. Beside the socket are
+ * PATH.lock and PATH.pid, which go with it in the end; what a process that was killed left there is replaced. The first
+ * signal lets workers finish what they run, within the grace that was configured, the second kills what is left; SIGHUP is
+ * ignored. Workers that cannot boot do not end it: the pool is degraded and goes on trying. Files that are open stay
+ * open in the workers.
+ *
+ * Returns STK_OK when nothing is left of the pool. The program is expected to end then: standard input is /dev/null,
+ * SIGTERM, SIGINT and SIGHUP are blocked, SIGPIPE and SIGXFSZ ignored. STK_CONFIG for settings, a path or a directory that
+ * cannot be; STK_START when the path is served already; STK_THREADS when the process has several.
+ */
+STK_MUST_USE
+stk_status stk_pool_serve(stk_config *config,
+                          stk_str path,
+                          stk_error **error);
+
+/**
  * Stops the pool: it takes nothing more, refuses what is queued (STK_SHUTTING_DOWN), lets workers finish what they run
  * within the grace that was configured, then kills them. Blocks until all processes are gone; a second
  * stk_pool_stop waits as well. The handle is still to be freed.
@@ -1101,6 +1148,20 @@ stk_status stk_client_connect(int32_t fd,
                               uint32_t wait,
                               stk_client **client,
                               stk_error **error);
+
+/**
+ * Joins the pool that is served under this path (any bytes): by `stokehold serve`, or by a program in stk_pool_serve.
+ * Needs no stk_init. `wait` as above. Blocks for at most 10 seconds until it is let in, and 30 until the arbiter has
+ * answered.
+ *
+ * STK_OS when nobody listens there, or you may not connect; STK_INCOMPATIBLE when the pool is another user's or of another
+ * version; STK_OVERLOADED, or STK_START, when there is no room for one more client.
+ */
+STK_MUST_USE
+stk_status stk_client_connect_path(stk_str path,
+                                   uint32_t wait,
+                                   stk_client **client,
+                                   stk_error **error);
 
 /**
  * Closes the connection, when the last result and the last call of it are gone, too. NULL is nothing.
@@ -1313,6 +1374,18 @@ stk_status stk_lease_writable(stk_lease lease);
  * STK_STALE_LEASE, without harm, if it is not held any more.
  */
 stk_status stk_lease_release(stk_lease lease);
+
+/**
+ * What STK_APP_LIBRARY defines stokehold_app_library with; nobody else calls it. The tables and options are those of
+ * stk_init, which a library does not call. What is wrong with them is the error of the pool's start, or of `stokehold
+ * serve`.
+ */
+int32_t stk_library_enter(uint32_t abi,
+                          uint32_t purpose,
+                          int32_t socket,
+                          const stk_app *apps,
+                          size_t n,
+                          const stk_init_options *options);
 
 #ifdef __cplusplus
 }  // extern "C"

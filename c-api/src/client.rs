@@ -6,6 +6,7 @@ use crate::fault::Fault;
 use crate::guard::{Handle, Out, Poison, free, guard, guard_handle, not_in_log_callback};
 use crate::lease;
 use crate::status::*;
+use crate::text::stk_str;
 use std::os::fd::BorrowedFd;
 use std::ptr;
 use stokehold::{Client, Options};
@@ -58,6 +59,30 @@ pub unsafe extern "C" fn stk_client_connect(
         let socket = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
         let socket = socket.map_err(stokehold::Error::from)?;
         out.write(stk_client::boxed(Client::connect(socket, options)?));
+        Ok(())
+    })
+}
+
+/// Joins the pool that is served under this path (any bytes): by `stokehold serve`, or by a program in stk_pool_serve.
+/// Needs no stk_init. `wait` as above. Blocks for at most 10 seconds until it is let in, and 30 until the arbiter has
+/// answered.
+///
+/// STK_OS when nobody listens there, or you may not connect; STK_INCOMPATIBLE when the pool is another user's or of another
+/// version; STK_OVERLOADED, or STK_START, when there is no room for one more client.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn stk_client_connect_path(
+    path: stk_str,
+    wait: u32,
+    client: *mut *mut stk_client,
+    error: *mut *mut stk_error,
+) -> stk_status {
+    guard(error, || {
+        not_in_log_callback()?;
+        // SAFETY: the caller's promise.
+        let (path, out) = unsafe { (path.read_path("path")?, Out::new(client, "client")?) };
+        let options = Options { mode: mode(wait)?, ..Options::default() };
+        out.write(stk_client::boxed(Client::connect_path(path, options)?));
         Ok(())
     })
 }

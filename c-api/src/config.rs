@@ -5,10 +5,9 @@ use crate::guard::{Handle, Poison, free, guard_exclusive};
 use crate::init;
 use crate::status::*;
 use crate::stdio;
-use crate::text::{slice, stk_str};
-use std::ffi::OsStr;
+use crate::text::stk_str;
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr;
 use stokehold::{Builder, Mode, Pool};
 
@@ -21,6 +20,7 @@ pub struct stk_config {
     names_apps: bool,
     helper: bool,
     fork: bool,
+    library: bool,
     poison: Poison,
 }
 
@@ -38,6 +38,7 @@ impl Default for stk_config {
             names_apps: false,
             helper: false,
             fork: false,
+            library: false,
             poison: Poison::default(),
         }
     }
@@ -52,8 +53,24 @@ impl Handle for stk_config {
 }
 
 impl stk_config {
-    /// The pool as configured; one that names no app has all those of this program.
     pub(crate) fn start(self) -> stokehold::Result<Pool> {
+        if self.fork {
+            stdio::flush(); // else the workers would print once more what was not written yet
+        }
+        self.complete()?.start()
+    }
+
+    /// Makes this process the pool's supervisor.
+    pub(crate) fn serve(self, path: &Path) -> stokehold::Result<()> {
+        stdio::flush(); // as above
+        self.complete()?.serve(path)
+    }
+
+    /// The pool as configured; one that names no app has all those of its library, or of this program.
+    fn complete(self) -> stokehold::Result<Builder> {
+        if self.library {
+            return Ok(self.builder);
+        }
         let names = init::names();
         let why = match (self.names_apps, self.helper) {
             (false, true) => Some("name the helper's apps with stk_config_add_app"),
@@ -65,14 +82,10 @@ impl stk_config {
         if let Some(why) = why {
             return Err(stokehold::Kind::Config(why.into()).into());
         }
-        let builder = match self.names_apps {
+        Ok(match self.names_apps {
             true => self.builder,
             false => names.iter().fold(self.builder, |builder, name| builder.app_named(name)),
-        };
-        if self.fork {
-            stdio::flush(); // else the workers would print once more what was not written yet
-        }
-        builder.start()
+        })
     }
 
     fn change(&mut self, change: impl FnOnce(Builder) -> Builder) {
@@ -127,6 +140,22 @@ pub unsafe extern "C" fn stk_config_add_app(config: *mut stk_config, name: stk_s
             let name = name.read("name")?;
             config.change(|builder| builder.app_named(name));
             config.names_apps = true;
+            Ok(())
+        })
+    }
+}
+
+/// With the apps of a shared object, made with STK_APP_LIBRARY or in Rust with `stokehold::app_library!`: all of them, or
+/// those that stk_config_add_app names. Workers load it, and run nothing of this program; the supervising process does not
+/// load it. `path` is UTF-8; one that is not absolute begins at the current directory.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_config_set_app_library(config: *mut stk_config, path: stk_str) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        set(config, |config| {
+            let path = path.read_path("path")?;
+            config.change(|builder| builder.app_library(path));
+            config.library = true;
             Ok(())
         })
     }
@@ -227,11 +256,8 @@ pub unsafe extern "C" fn stk_config_set_helper(config: *mut stk_config, program:
     // SAFETY: the caller's promise.
     unsafe {
         set(config, |config| {
-            let program = slice(program.data.cast(), program.len, "program")?;
-            if program.is_empty() || program.contains(&0) {
-                return Err(Fault::invalid("`program` is empty or has a zero byte in it"));
-            }
-            config.change(|builder| builder.arbiter(OsStr::from_bytes(program)));
+            let program = program.read_path("program")?;
+            config.change(|builder| builder.arbiter(program));
             (config.helper, config.fork) = (true, false);
             Ok(())
         })

@@ -114,6 +114,25 @@ unsafe fn register(
     Ok(())
 }
 
+/// The same in a process that loaded a library of apps, which is nobody's host.
+pub(crate) unsafe fn register_library(
+    apps: *const stk_app,
+    n: usize,
+    options: *const stk_init_options,
+    table: &mut Apps,
+) -> Checked<()> {
+    // SAFETY: the promise of stk_library_enter's caller.
+    let (apps, options) = unsafe { (CApp::read_tables(apps, n)?, read_options(options)?) };
+    for app in apps {
+        let name = app.name.clone();
+        table.add_with(&name, move |_| app.start())?;
+    }
+    if let Some((options, level)) = options {
+        install(options.log, options.log_user, level)?;
+    }
+    Ok(())
+}
+
 unsafe fn read_options(options: *const stk_init_options) -> Checked<Option<(stk_init_options, LevelFilter)>> {
     if options.is_null() {
         return Ok(None);

@@ -44,6 +44,8 @@ mod value;
 
 mod lease;
 
+mod library;
+
 // What C does not see.
 mod fault;
 mod guard;

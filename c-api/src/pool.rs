@@ -3,8 +3,10 @@
 use crate::client::stk_client;
 use crate::config::stk_config;
 use crate::error::stk_error;
+use crate::fault::Checked;
 use crate::guard::{Handle, Out, Poison, free, guard, guard_handle, not_in_log_callback, owned, shared};
 use crate::status::*;
+use crate::text::stk_str;
 use std::os::fd::IntoRawFd;
 use stokehold::Pool;
 
@@ -21,6 +23,13 @@ impl Handle for stk_pool {
     fn poison(&self) -> &Poison {
         &self.poison
     }
+}
+
+/// The configuration that a function was given, or the defaults.
+fn given(config: Option<Box<stk_config>>) -> Checked<stk_config> {
+    let Some(config) = config else { return Ok(stk_config::default()) };
+    config.poison().check(stk_config::NAME)?;
+    Ok(*config)
 }
 
 /// Starts a pool and waits until all its workers are ready. `config` is consumed, whatever is returned; NULL is all
@@ -44,16 +53,39 @@ pub unsafe extern "C" fn stk_pool_start(
         not_in_log_callback()?;
         // SAFETY: the caller's promise.
         let out = unsafe { Out::new(pool, "pool") }?;
-        let config = match config? {
-            Some(config) => {
-                config.poison().check(stk_config::NAME)?;
-                *config
-            }
-            None => stk_config::default(),
-        };
-        let pool = config.start()?;
+        let pool = given(config?)?.start()?;
         out.write(Box::into_raw(Box::new(stk_pool { pool, poison: Poison::default() })));
         Ok(())
+    })
+}
+
+/// Makes this process the supervisor of a pool that is served under `path` (any bytes), until SIGTERM or SIGINT tells it to
+/// end: what `stokehold serve` does, for a program with apps of its own. Clients join with stk_client_connect_path. `config`
+/// is consumed, whatever is returned; NULL is all defaults. After stk_init, in a process with one thread.
+///
+/// The directory of the path must be this user's with rights 700; it is made if its own is there. Beside the socket are
+/// PATH.lock and PATH.pid, which go with it in the end; what a process that was killed left there is replaced. The first
+/// signal lets workers finish what they run, within the grace that was configured, the second kills what is left; SIGHUP is
+/// ignored. Workers that cannot boot do not end it: the pool is degraded and goes on trying. Files that are open stay
+/// open in the workers.
+///
+/// Returns STK_OK when nothing is left of the pool. The program is expected to end then: standard input is /dev/null,
+/// SIGTERM, SIGINT and SIGHUP are blocked, SIGPIPE and SIGXFSZ ignored. STK_CONFIG for settings, a path or a directory that
+/// cannot be; STK_START when the path is served already; STK_THREADS when the process has several.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn stk_pool_serve(
+    config: *mut stk_config,
+    path: stk_str,
+    error: *mut *mut stk_error,
+) -> stk_status {
+    // SAFETY: the caller's promise: it gives the configuration away.
+    let config = unsafe { owned(config, stk_config::NAME) };
+    guard(error, || {
+        not_in_log_callback()?;
+        // SAFETY: the caller's promise.
+        let path = unsafe { path.read_path("path") }?;
+        Ok(given(config?)?.serve(path)?)
     })
 }
 

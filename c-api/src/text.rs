@@ -1,7 +1,9 @@
 //! Text and bytes as they cross the border: a pointer and a length.
 
 use crate::fault::{Checked, Fault};
-use std::ffi::{c_char, c_void};
+use std::ffi::{OsStr, c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// UTF-8 text: pointer and length, without a terminating zero. NULL with length 0 is the empty text. STK_STR makes one
 /// of a string literal, stk_str_from of a `char *`.
@@ -39,6 +41,18 @@ impl stk_str {
         // SAFETY: the caller of this function promised it for pointer and length.
         let bytes = unsafe { slice(self.data.cast(), self.len, what) }?;
         std::str::from_utf8(bytes).map_err(|e| not_text(what, e))
+    }
+}
+
+impl stk_str {
+    /// The same as a path, which is any bytes but a zero.
+    pub(crate) unsafe fn read_path<'a>(self, what: &'static str) -> Checked<&'a Path> {
+        // SAFETY: the caller of this function promised it for pointer and length.
+        let bytes = unsafe { slice(self.data.cast(), self.len, what) }?;
+        if bytes.is_empty() || bytes.contains(&0) {
+            return Err(Fault::invalid(format!("`{what}` is empty or has a zero byte in it")));
+        }
+        Ok(Path::new(OsStr::from_bytes(bytes)))
     }
 }
 

@@ -58,10 +58,12 @@ const JOBS: &[Job] = &[
     Job { name: "callbacks", run: c_program },
     Job { name: "panics", run: c_program },
     Job { name: "hosts", run: c_program },
+    Job { name: "serve", run: c_program },
     Job { name: "exceptions", run: cxx_program },
     Job { name: "example_single", run: example_single },
     Job { name: "example_threads", run: example_threads },
     Job { name: "example_plugin", run: example_plugin },
+    Job { name: "example_served", run: example_served },
     Job { name: "header_alone_c11", run: header },
     Job { name: "header_alone_cxx17", run: header },
     Job { name: "every_program_is_run", run: every_program_is_run },
@@ -241,6 +243,32 @@ fn example_plugin(setup: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {
     }
 }
 
+fn example_served(setup: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {
+    match setup.object("libletters.so", "c-api/examples/library.c") {
+        Compiled::To(library) => {
+            let library = library.display().to_string();
+            let expected = ["6 letters", "the daemon ended with 0"];
+            // The directory stays, and is made elsewhere: of a run nothing may be left.
+            let socket = setup.work.join("served/pool.sock").display().to_string();
+            let lines = example(setup, name, "served", &[&library, &socket], &expected);
+            // Its own export is all that it shows of itself.
+            lines.into_iter().chain([("example_library_exports".to_owned(), exports(&library))]).collect()
+        }
+        other => vec![(name.to_owned(), other.verdict())],
+    }
+}
+
+/// A library of apps that is linked with the archive must not offer the archive's symbols to others.
+fn exports(library: &str) -> Verdict {
+    let output = match std::process::Command::new("nm").args(["-D", "--defined-only", library]).output() {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        _ => return Verdict::Skipped("there is no nm".into()),
+    };
+    let names = output.lines().filter_map(|line| line.split_whitespace().last());
+    let others: Vec<&str> = names.filter(|n| *n != "stokehold_app_library").collect();
+    if others.is_empty() { Verdict::Ok } else { Verdict::Failed(format!("it exports {others:?}")) }
+}
+
 /// The header alone, in each language.
 fn header(setup: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {
     let verdict = setup.header_alone(name.ends_with("cxx17")).verdict();
@@ -256,8 +284,8 @@ fn every_program_is_run(_: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {
             let file = entry.unwrap().file_name().into_string().unwrap();
             let Some((stem, "c" | "cpp")) = file.rsplit_once('.') else { continue };
             let job = format!("{prefix}{stem}");
-            let known =
-                JOBS.iter().any(|j| j.name == job) || ["example_helper", "memcheck"].contains(&job.as_str());
+            let known = JOBS.iter().any(|j| j.name == job)
+                || ["example_helper", "example_library", "memcheck"].contains(&job.as_str());
             if !known {
                 unknown.push(format!("{dir}/{file}"));
             }

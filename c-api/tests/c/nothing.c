@@ -153,6 +153,8 @@ static void pools_and_clients(void)
         FAILS(STK_INVALID, word, stk_pool_client_fd(P(stk_pool), &fd, &e));
         FAILS(STK_INVALID, word, stk_pool_client_fd(h.pool, P(int32_t), &e));
         FAILS(STK_INVALID, word, stk_client_connect(0, 0, P(stk_client *), &e));
+        FAILS(STK_INVALID, word, stk_client_connect_path(STK_STR("x"), 0, P(stk_client *), &e));
+        IS(STK_INVALID, stk_config_set_app_library(P(stk_config), STK_STR("x")));
         FAILS(STK_INVALID, word, stk_lease_new(P(stk_client), 1, &lease, &e));
         FAILS(STK_INVALID, word, stk_lease_new(h.client, 1, P(stk_lease), &e));
         IS(STK_INVALID, stk_client_worker_pids(P(stk_client), pids, 2, &n));

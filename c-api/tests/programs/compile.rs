@@ -123,13 +123,28 @@ impl Setup {
         let mut command = Command::new(compiler);
         command.current_dir(&self.repository).arg(standard).args(WARNINGS.split(' ')).args(&self.cflags);
         command.args(["-Iinclude", "-Ic-api/tests/c", "-o"]).arg(&to).args(sources);
+        self.libraries_of(&mut command);
+        run(command, compiler, to)
+    }
+
+    fn libraries_of(&self, command: &mut Command) {
         if self.shared {
             command.arg("-L").arg(&self.libraries).arg("-l:libstokehold_c.so");
             command.arg(format!("-Wl,-rpath,{}", self.libraries.display())).arg("-lpthread");
         } else {
             command.arg(self.libraries.join("libstokehold_c.a")).args(LIBRARIES.split(' '));
         }
-        run(command, compiler, to)
+    }
+
+    /// A library of apps.
+    pub fn object(&self, name: &str, source: &str) -> Compiled {
+        let to = self.work.join(name);
+        let mut command = Command::new(&self.cc);
+        command.current_dir(&self.repository).arg("-std=c11").args(WARNINGS.split(' ')).args(&self.cflags);
+        command.args(["-Iinclude", "-shared", "-fPIC", "-o"]).arg(&to).arg(source);
+        self.libraries_of(&mut command);
+        command.arg("-Wl,--exclude-libs,ALL");
+        run(command, &self.cc, to)
     }
 
     /// Whether the header needs nothing beside it.
