@@ -260,6 +260,7 @@ impl Arbiter<'_> {
             let welcome = Message::new(Kind::Welcome)
                 .with("lane", lane.index as i64)
                 .with("serial", lane.serial as i64)
+                .with("generation", self.settings.counters.generation.0)
                 .with_fd(control);
             let welcome = if first {
                 welcome
@@ -294,7 +295,7 @@ impl Arbiter<'_> {
         if index == self.lanes.len() {
             self.lanes.push(None);
         }
-        let control = Control::create()?;
+        let control = Control::create(self.settings.counters.generation)?;
         let fd = control.fd().try_clone_to_owned()?;
         self.next_serial += 1;
         let serial = self.next_serial;

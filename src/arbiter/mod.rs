@@ -7,6 +7,7 @@
 
 mod clients;
 mod core;
+mod counters;
 mod door;
 mod endpoint;
 mod library;
@@ -20,5 +21,6 @@ mod tidy;
 mod token;
 mod workers;
 
+pub use counters::Counters;
 pub use settings::Settings;
 pub use start::{run, serve};

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// All of them. The arbiter owns a duplicate of each, so that a region outlives its writer while it is needed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Regions {
     places: Vec<Option<Kept>>,
     serial: u32,
@@ -24,6 +24,11 @@ struct Kept {
 }
 
 impl Regions {
+    /// None yet; the first will have this serial number.
+    pub fn new(first: u32) -> Regions {
+        Regions { places: Vec::new(), serial: first.wrapping_sub(1) }
+    }
+
     /// Checks, maps and registers a region.
     ///
     /// # Errors

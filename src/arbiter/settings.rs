@@ -1,5 +1,6 @@
 //! What a host tells its arbiter at start, as one message.
 
+use super::Counters;
 use crate::conn::Message;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::limits::{MAX_APPS, MAX_PARKERS, MAX_PLACES, MAX_WORKER_THREADS};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub signals: Saved,
     /// Which program the host runs.
     pub build: u64,
+    /// Where its numbers begin.
+    pub counters: Counters,
 }
 
 impl Settings {
@@ -73,7 +76,7 @@ impl Settings {
     pub fn to_message(&self, token: u128) -> Message {
         let p = &self.policy;
         let (blocked, ignored) = self.signals.to_bits();
-        Message::new(Kind::Config)
+        let message = Message::new(Kind::Config)
             .with("token", format!("{token:032x}"))
             .with("apps", self.apps.clone())
             .with("library", self.library.clone().map_or(Value::None, Value::from))
@@ -92,7 +95,8 @@ impl Settings {
             .with("backoff_max_ns", p.backoff_max_ns as i64)
             .with("boot_timeout_ns", p.boot_timeout_ns as i64)
             .with("kill_grace_ns", p.kill_grace_ns as i64)
-            .with("stop_grace_ns", p.stop_grace_ns as i64)
+            .with("stop_grace_ns", p.stop_grace_ns as i64);
+        self.counters.add_to(message)
     }
 
     /// As it came; checked.
@@ -121,6 +125,7 @@ impl Settings {
             warm_ms: m.int("warm_ms")?,
             signals: Saved::from_bits(m.bits("sig_blocked")?, m.bits("sig_ignored")?),
             build: m.bits("build")?,
+            counters: Counters::of(m)?,
         };
         settings.check()?;
         Ok(settings)
@@ -143,6 +148,7 @@ mod tests {
             warm_ms: 10_000,
             signals: Saved::from_bits(1 << 63, 5),
             build: u64::MAX,
+            counters: Counters::shortly_before_the_end(3),
         }
     }
 

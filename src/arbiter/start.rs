@@ -146,9 +146,10 @@ fn new<'a>(
     let signals = Incoming::new(signals)?;
     let seed = process::getrandom_u128()? as u64;
     let config = Config { max_lives: settings.places(), ..settings.policy };
-    let policy = Policy::new(config, seed, clock::monotonic_ns())?;
     let registry = Registry::create()?;
     registry.set_warm_ms(settings.warm_ms);
+    let policy = Policy::with_first_life(config, seed, clock::monotonic_ns(), settings.counters.life)?;
+    let regions = Regions::new(settings.counters.region);
     Ok(Arbiter {
         apps,
         settings,
@@ -159,7 +160,7 @@ fn new<'a>(
         workers: BTreeMap::new(),
         clients: BTreeMap::new(),
         lanes: Vec::new(),
-        regions: Regions::default(),
+        regions,
         mourned: Vec::new(),
         next_client: 1,
         next_serial: 0,

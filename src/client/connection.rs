@@ -6,7 +6,7 @@ use crate::conn::{Link, Message};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::limits::MAX_NAME;
 use crate::primitive::{AtomicBool, AtomicU32, Ordering};
-use crate::ring::{Budget, Mode};
+use crate::ring::{Budget, Generation, Mode};
 use crate::shm::{
     Board, Control, Fetch, Foreign, LaneState, Region, RegionEntry, RegionId, RegionKind, Register, Registry,
     Requests, layout_hash,
@@ -363,9 +363,10 @@ impl Arbiter {
     /// Completes a lane that the arbiter gave: makes and registers its requests region.
     fn lane(&self, welcome: &Message, control: OwnedFd, quota: u64) -> Result<Lane> {
         let (index, serial) = (welcome.int("lane")?, welcome.int::<i64>("serial")? as u64);
+        let first = Generation(welcome.int("generation")?);
         let requests = Requests::create()?;
         let id = self.register_as(RegionKind::Requests, requests.region(), serial)?;
-        Ok(Lane::new(index, serial, Control::adopt(control)?, requests, id, quota))
+        Ok(Lane::new(index, serial, Control::adopt(control)?, requests, id, quota, first))
     }
 
     fn register_as(&self, kind: RegionKind, region: &Region, lane: u64) -> Result<RegionId> {

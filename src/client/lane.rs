@@ -54,11 +54,9 @@ pub enum Held {
     Body(Placed),
 }
 
-/// Generation of a fresh control region's lines.
-const FIRST: u32 = 1;
-
 impl Lane {
-    /// A lane whose control region is fresh.
+    /// A lane whose control region is fresh: its lines are IDLE of the generation `first`.
+    #[allow(clippy::too_many_arguments)] // made in one place, from one message
     pub fn new(
         index: usize,
         serial: u64,
@@ -66,6 +64,7 @@ impl Lane {
         requests: Requests,
         id: RegionId,
         quota: u64,
+        first: Generation,
     ) -> Lane {
         let quota = Quota { bytes: quota, regions: CLIENT_REGIONS };
         let store = Store::new(id, requests.region().clone(), REQUEST_BLOCKS as u64, quota);
@@ -79,7 +78,7 @@ impl Lane {
             free: AtomicU64::new(u64::MAX),
             abandoned: AtomicU64::new(0),
             calls: std::array::from_fn(|_| Call {
-                generation: AtomicU32::new(FIRST),
+                generation: AtomicU32::new(first.0),
                 lent: Mutex::new(Vec::new()),
                 lends: AtomicU32::new(0),
                 hot: AtomicBool::new(false),

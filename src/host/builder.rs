@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::init::{VARIABLE, known_apps, take_apps};
-use crate::arbiter::{self, Settings};
+use crate::arbiter::{self, Counters, Settings};
 use crate::client::Options;
 use crate::conn::Link;
 use crate::error::{Error, Kind, Result};
@@ -32,6 +32,7 @@ pub struct Builder {
     start_timeout_ms: u64,
     warm_ms: u32,
     kept: Vec<RawFd>,
+    counters: Counters,
 }
 
 /// Where the arbiter comes from.
@@ -63,7 +64,15 @@ impl Builder {
             start_timeout_ms: 60_000,
             warm_ms: WARM_MS,
             kept: Vec::new(),
+            counters: Counters::default(),
         }
+    }
+
+    /// Has the numbers of lives, submissions and regions come round after this many. For tests.
+    #[doc(hidden)]
+    pub fn numbers_left(mut self, left: u16) -> Builder {
+        self.counters = Counters::shortly_before_the_end(left);
+        self
     }
 
     /// With this app; it must be registered in [`init`](crate::init).
@@ -256,6 +265,7 @@ impl Builder {
                 Way::Again => process::exe_identity()?,
                 _ => 0,
             },
+            counters: self.counters,
         };
         settings.check()?;
         Ok(settings)

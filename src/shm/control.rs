@@ -28,11 +28,11 @@ const _: () = assert!(SLOTS + RING_ENTRIES * 8 <= LINES && LINES + LANE_CALLS * 
 pub struct Control(Region);
 
 impl Control {
-    /// A fresh one with every line IDLE. Made by the arbiter.
-    pub fn create() -> Result<Control> {
+    /// A fresh one with every line IDLE of this generation. Made by the arbiter.
+    pub fn create(first: Generation) -> Result<Control> {
         let control = Control(Region::create(RegionKind::Control, LEN)?);
         for line in control.lines() {
-            line.reset(Generation(1));
+            line.reset(first);
         }
         Ok(control)
     }

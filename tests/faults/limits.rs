@@ -12,6 +12,7 @@ use std::process;
 use stokehold::{Bound, Client, Code, Kind, Options};
 
 crate::tests! {
+    f5_every_counter_comes_round,
     no_files_of_that_size_for_a_lease,
     no_files_of_that_size_for_a_client,
     no_files_of_that_size_at_the_start,
@@ -28,6 +29,45 @@ crate::tests! {
 }
 
 /// Lowers a limit of this process for a while.
+/// Lives (16 bits), generations of calls (32) and serial numbers of regions (32) pass their ends in the middle of
+/// ordinary work, with deaths, cancelled calls, leases and results that are held on to.
+fn f5_every_counter_comes_round() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(2).numbers_left(12));
+    let client = pool.client().unwrap();
+    let mut lives = std::collections::BTreeSet::new();
+    for round in 0..40i64 {
+        for i in 0..4 {
+            assert_eq!(number(call(&client, "add").args((round, i)).execute()), round + i);
+        }
+        let held: Vec<_> = (0..3).map(|i| call(&client, "add").args((round, i)).execute().unwrap()).collect();
+        lives.extend(held.iter().map(|response| response.life()));
+        let pending = call(&client, "nap").args((1,)).submit().unwrap();
+        assert!(matches!(pending.cancel(), Ok(_) | Err(_)));
+        // A region of its own each, on both sides.
+        let fresh = pool.client().unwrap();
+        let bytes = pattern(round, 1_000_000);
+        let lease = fresh.lease_from(&bytes).unwrap();
+        let echoed = call(&fresh, "lent_echo").args((lease,)).execute().unwrap();
+        assert_eq!(echoed.as_bytes().unwrap(), bytes);
+        if round % 2 == 0 {
+            let before = ready(&client, 2, &[]);
+            kill(before[0], Signal::SIGKILL);
+            ready(&client, 2, &before[..1]);
+        }
+        for (i, response) in held.iter().enumerate() {
+            assert_eq!(response.parse::<i64>().unwrap(), round + i as i64);
+        }
+    }
+    assert!(
+        lives.contains(&1) && lives.iter().any(|life| *life > u16::MAX - 13),
+        "{lives:?} did not come round"
+    );
+    all_free(&client);
+    works(&client);
+    Ok(())
+}
+
 fn with_limit<T>(resource: Resource, limit: u64, then: impl FnOnce() -> T) -> T {
     let (soft, hard) = getrlimit(resource).unwrap();
     setrlimit(resource, limit.min(hard), hard).unwrap();
