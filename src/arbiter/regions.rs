@@ -26,7 +26,7 @@ struct Kept {
 impl Regions {
     /// None yet; the first will have this serial number.
     pub fn new(first: u32) -> Regions {
-        Regions { places: Vec::new(), serial: first.wrapping_sub(1) }
+        Regions { places: Vec::new(), serial: first.wrapping_sub(1), gone: false }
     }
 
     /// Checks, maps and registers a region.
