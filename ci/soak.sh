@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# 10^7 calls of all kinds, and nothing grows: memory, descriptors, memory files, regions of every process.
+#
+#   bash ci/soak.sh [CALLS]
+source "$(dirname "$0")/common.sh"
+
+try "soak" cargo test --release --test soak -- "${1:-10000000}"
+
+finish
