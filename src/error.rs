@@ -129,6 +129,8 @@ pub enum Bound {
     Clients,
     /// Regions of a pool.
     Regions,
+    /// Calls that a worker has deferred.
+    Deferred,
 }
 
 /// Who cancelled a call.
@@ -351,6 +353,9 @@ impl fmt::Display for Kind {
                 }
                 Bound::Clients => {
                     write!(f, "overloaded: all {limit} clients that a pool may have are connected")
+                }
+                Bound::Deferred => {
+                    write!(f, "overloaded: the worker has deferred all {limit} calls that it may")
                 }
                 Bound::Regions => {
                     write!(f, "overloaded: all {limit} regions that a pool may have are in use")

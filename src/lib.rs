@@ -21,6 +21,7 @@
 //! * [`App`] is your code ([`AnyApp`] where its name is only known at run time), with [`Args`] to read, a [`Reply`] to
 //!   give, and [`Ctx`] for what surrounds the call.
 //! * [`ResultLease`], from [`Ctx::lease`], is memory in which a result is built in place.
+//! * [`Deferred`], from [`Ctx::defer`], is a call that is answered later, from any thread.
 //!
 //! * [`app_library!`] makes a shared object of apps, for [`Builder::app_library`] and `stokehold serve`.
 //!
@@ -92,7 +93,7 @@ pub use wire::{
     Open, Value, ValueRef, WireError,
 };
 #[cfg(not(loom))]
-pub use worker::{AnyApp, App, Apps, Args, Ctx, Lease as ResultLease, Reply};
+pub use worker::{AnyApp, App, Apps, Args, Ctx, Deferred, Lease as ResultLease, Reply};
 
 /// The rooms, for this project's own benches, fuzz targets and model-checked tests. Not an interface: anything
 /// in here changes without notice.

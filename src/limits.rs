@@ -35,6 +35,8 @@ pub const MAX_WORKERS: usize = 64;
 pub const MAX_PLACES: usize = 2 * MAX_WORKERS;
 /// App threads of one worker.
 pub const MAX_WORKER_THREADS: usize = 64;
+/// Calls that one worker may have deferred at a time.
+pub const MAX_DEFERRED: usize = 128;
 /// Parkers of a board: one for each app thread of each worker.
 pub const MAX_PARKERS: usize = 256;
 /// Regions that are registered with one pool at a time.
@@ -79,6 +81,10 @@ pub const MAX_NAME: usize = 255;
 const _: () = {
     assert!(RING_ENTRIES.is_power_of_two() && RING_ENTRIES >= 2 * LANE_CALLS);
     assert!(LANE_CALLS <= 64, "the free calls of a lane are one 64-bit mask");
+    assert!(
+        MAX_DEFERRED.is_multiple_of(64) && 2 * MAX_DEFERRED <= RESULT_RECORDS,
+        "each needs a record at its end"
+    );
     assert!(MAX_LANES.is_multiple_of(64) && MAX_PARKERS.is_multiple_of(64));
     assert!(MAX_LANES <= 1 << 16 && MAX_REGIONS <= 1 << 16);
     assert!(CLIENT_REGIONS == 64, "one for each large block that the quota has room for");

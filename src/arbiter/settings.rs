@@ -67,6 +67,11 @@ impl Settings {
         Ok(())
     }
 
+    /// Longest time of any call, if there is a limit.
+    pub fn timeout_ns(&self) -> Option<u64> {
+        (self.timeout_ns > 0).then_some(self.timeout_ns)
+    }
+
     /// How many incarnations there can be at a time.
     pub fn places(&self) -> usize {
         (MAX_PARKERS / self.threads).min(MAX_PLACES)

@@ -30,6 +30,7 @@ impl Arbiter<'_> {
     /// Looks at every word once.
     pub(super) fn tick(&mut self) {
         let now = clock::monotonic_ns();
+        let timeout = self.settings.timeout_ns();
         let mut stuck = false;
         let mut damaged = Vec::new();
         let mut overdue: Vec<Life> = Vec::new();
@@ -63,9 +64,11 @@ impl Arbiter<'_> {
                     (State::Running, Some(life)) => {
                         // A client that lives ends its expired calls itself; one that is stopped cannot.
                         if let Some(requests) = &lane.requests
-                            && let (OwnRecord::Queued(generation), Deadline(Some(deadline))) =
-                                requests.own(call)
+                            && let (OwnRecord::Queued(generation), deadline) = requests.own(call)
                             && generation == word.generation()
+                            && let alive = line.alive_ns().min(now)
+                            && let Deadline(Some(deadline)) =
+                                deadline.put_off(requests.limit(call), alive, timeout)
                             && now > deadline.saturating_add(OVERDUE_NS)
                         {
                             overdue.push(life);

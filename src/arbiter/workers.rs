@@ -52,6 +52,7 @@ impl Arbiter<'_> {
             apps: self.settings.apps.clone(),
             mode: self.settings.mode,
             quota: self.settings.worker_quota,
+            timeout_ns: self.settings.timeout_ns(),
         };
         socket::set_nonblocking(control.as_fd(), true)?;
         socket::set_nonblocking(fetch.as_fd(), true)?;

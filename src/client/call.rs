@@ -111,18 +111,24 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         }
     }
 
-    fn deadline(&self) -> Deadline {
-        let own = self.deadline_ms.map(|ms| ms.saturating_mul(1_000_000));
-        let limit = match (own, self.shared.timeout_ns) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
+    fn deadline(&self) -> Deadlines {
         // A cheap clock that is a little behind is good enough for a limit that is far away.
         let now = |ns| if ns > FAR_NS { clock::coarse_ns() } else { clock::monotonic_ns() };
-        Deadline(limit.map(|ns| now(ns).saturating_add(ns).max(1)))
+        let at = |ns: u64| now(ns).saturating_add(ns).max(1);
+        let own = self.deadline_ms.map(|ms| ms.saturating_mul(1_000_000));
+        match (own, self.shared.timeout_ns) {
+            (Some(own), Some(timeout)) if own > timeout => {
+                Deadlines { first: Deadline(Some(at(timeout))), own: Deadline(Some(at(own))) }
+            }
+            (Some(own), _) => {
+                let own = Deadline(Some(at(own)));
+                Deadlines { first: own, own }
+            }
+            (None, timeout) => Deadlines { first: Deadline(timeout.map(at)), own: Deadline(None) },
+        }
     }
 
-    fn send(&self, deadline: Deadline) -> Result<Flight> {
+    fn send(&self, deadline: Deadlines) -> Result<Flight> {
         let shared = self.shared;
         shared.check()?;
         shared.check_app(self.app, self.action)?;
@@ -134,6 +140,8 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
             lane.put_back(call, generation);
             return Err(error);
         }
+        lane.requests.set_limit(call, deadline.own);
+        let deadline = deadline.first;
         lane.requests.state(call, OwnRecord::Queued(generation), deadline);
         let queue = lane.queue(&shared.board);
         let submitted = queue.publish(call, generation).and_then(|()| {
@@ -216,6 +224,15 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         wire::request(self.app, self.action, &self.args, &self.kwargs, e)
             .map_err(|e| Error::bad_request(format!("the arguments cannot be encoded: {e}")))
     }
+}
+
+/// When a call ends.
+#[derive(Clone, Copy, Debug)]
+struct Deadlines {
+    /// The caller's own or the pool's, whichever comes first.
+    first: Deadline,
+    /// The caller's own. The pool's may be put off, this one not.
+    own: Deadline,
 }
 
 /// Whether a worker that watches the line takes the call within a moment. Then no ring entry, hint or doorbell is

@@ -87,7 +87,7 @@ impl Flight {
     pub(super) fn watch(&mut self, limit: Option<u64>) -> Option<Ended> {
         let mut waiter = Waiter::new(&self.shared, &self.lane, self.call);
         let mut dying_since = self.dying_since;
-        let until = match (self.deadline.0, limit) {
+        let until = match (self.deadline_ns(), limit) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
@@ -140,7 +140,7 @@ impl Flight {
     /// When it has to be looked at again although nobody announced anything, monotonic nanoseconds.
     pub(super) fn due_ns(&self) -> Option<u64> {
         let known = self.dying_since.map(|since| since + CAUSE_WAIT_NS);
-        match (self.deadline.0, known) {
+        match (self.deadline_ns(), known) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
@@ -179,7 +179,20 @@ impl Flight {
     }
 
     fn expired(&self) -> Option<Ended> {
-        self.deadline.0.filter(|deadline| clock::monotonic_ns() >= *deadline).map(|_| Ended::Expired)
+        self.deadline_ns().filter(|deadline| clock::monotonic_ns() >= *deadline).map(|_| Ended::Expired)
+    }
+
+    /// Its deadline as it stands now: the pool's is put off when the app says that it is at work.
+    #[inline]
+    fn deadline_ns(&self) -> Option<u64> {
+        match self.lane.line(self.call).alive_ns() {
+            0 => self.deadline.0,
+            // A time from before this call changes nothing: the pool's limit was counted from later.
+            alive => {
+                let (alive, limit) = (alive.min(clock::monotonic_ns()), self.lane.requests.limit(self.call));
+                self.deadline.put_off(limit, alive, self.shared.timeout_ns).0
+            }
+        }
     }
 
     /// Ends the call as the canceller: whoever wins the swap delivers.
@@ -230,7 +243,7 @@ impl Flight {
         let cause = match death.cause {
             // The registry tells of the worker. A call whose own time was not up was there by accident.
             Cause::KilledByUs(Kill::Deadline)
-                if self.deadline.0.is_none_or(|deadline| clock::monotonic_ns() < deadline) =>
+                if self.deadline_ns().is_none_or(|deadline| clock::monotonic_ns() < deadline) =>
             {
                 Cause::KilledByUs(Kill::OthersDeadline)
             }

@@ -188,7 +188,8 @@ impl Message {
 }
 
 const FDS: &str = "fds";
-const BOUNDS: [Bound; 5] = [Bound::Bytes, Bound::Calls, Bound::Results, Bound::Clients, Bound::Regions];
+const BOUNDS: [Bound; 6] =
+    [Bound::Bytes, Bound::Calls, Bound::Results, Bound::Clients, Bound::Regions, Bound::Deferred];
 
 fn number_of(bound: Bound) -> u32 {
     BOUNDS.iter().position(|b| *b == bound).unwrap_or_default() as u32

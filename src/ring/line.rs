@@ -24,6 +24,10 @@ pub struct CallLine {
     result: AtomicU64,
     /// What the caller sleeps on.
     pub bell: Bell,
+    /// Since when the claimer runs it, and when its app last said that it is at work. Hints, written by the claimer: the
+    /// caller takes no more from them than a time that it could have seen itself.
+    begun: AtomicU64,
+    alive: AtomicU64,
 }
 
 /// How an attempt to cancel or expire a call ended.
@@ -66,6 +70,8 @@ impl CallLine {
             word: AtomicU64::new(Word::idle(generation).raw()),
             result: AtomicU64::new(0),
             bell: Bell::new(),
+            begun: AtomicU64::new(0),
+            alive: AtomicU64::new(0),
         }
     }
 
@@ -179,6 +185,28 @@ impl CallLine {
         // SYNC POINT: publish
         let ordering = order("claimrelaxed", Ordering::AcqRel);
         self.swap(Word::queued(generation), Word::running(generation, life), ordering).is_ok()
+    }
+
+    /// The claimer begins with the call: monotonic nanoseconds.
+    #[inline]
+    pub fn begin(&self, now_ns: u64) {
+        self.begun.store(now_ns, Ordering::Relaxed);
+        self.alive.store(0, Ordering::Relaxed);
+    }
+
+    /// The claimer's app says that it is at work on the call.
+    pub fn keep_alive(&self, now_ns: u64) {
+        self.alive.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// When the call was begun, while it is RUNNING. May be of an earlier call: of that one's time, then.
+    pub fn begun_ns(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// When its app last said that it is at work. May be nonsense, as any shared word.
+    pub fn alive_ns(&self) -> u64 {
+        self.alive.load(Ordering::Relaxed)
     }
 
     /// RUNNING → DONE with the place of its result's record; ABANDONED → ACKED if the caller gave up. The request

@@ -1,13 +1,14 @@
-//! Begin records: what each thread of a worker took and runs, in the worker's own memory.
+//! Begin records: what a worker took and runs, in its own memory: one record for each of its threads, and one for each
+//! call that it deferred.
 //!
-//! Written after the claim and before the app sees the call. After a death they tell whether a lost call had begun;
+//! Written after the claim and before the app sees the call. A call that is deferred has two for a moment. After a death they tell whether a lost call had begun;
 //! only that decides whether it may be sent again.
 
 use super::region::Shared;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::ring::Generation;
 
-/// One app thread's record.
+/// The record of one thread, or of one deferred call.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct BeginRecord {
@@ -41,7 +42,7 @@ pub struct Begun {
 const VALID: u64 = 1 << 16;
 
 impl BeginRecord {
-    /// Worker: this thread begins with a call.
+    /// Worker: this thread begins with a call, or hands it over to this record.
     #[inline]
     pub fn begin(&self, begun: Begun) {
         self.lane.store(begun.lane, Ordering::Relaxed);
@@ -49,6 +50,11 @@ impl BeginRecord {
         self.deadline.store(begun.deadline_ns.unwrap_or(0), Ordering::Relaxed);
         let key = (begun.generation.0 as u64) << 32 | VALID | begun.call as u64 & 0xffff;
         self.key.store(key, Ordering::Release); // SYNC POINT: begin
+    }
+
+    /// Worker: the call may go on until then.
+    pub fn put_off(&self, deadline_ns: u64) {
+        self.deadline.store(deadline_ns, Ordering::Relaxed);
     }
 
     /// Worker: this thread runs nothing.

@@ -4,7 +4,7 @@
 //! 0    frame header, 16 bytes, verbatim
 //! 16   two words of the owner's own      (request: own record, deadline; result: lane serial, call key)
 //! 32   body: length 32 | region 16 | in a block 16      40  offset of the block
-//! 48   flags                                            56  spare
+//! 48   flags                                            56  request: the caller's own deadline
 //! 64   448 bytes of TLV body
 //! ```
 //!
@@ -24,7 +24,8 @@ pub struct Record {
     pub own: [AtomicU64; 2],
     body: [AtomicU64; 2],
     flags: AtomicU64,
-    _spare: AtomicU64,
+    /// One more of the owner's words.
+    pub extra: AtomicU64,
     inline: [AtomicU64; INLINE_LEN / 8],
 }
 

@@ -98,6 +98,7 @@ pub const fn layout_hash() -> u64 {
         crate::limits::MAX_LANES,
         crate::limits::MAX_PLACES,
         crate::limits::MAX_WORKER_THREADS,
+        crate::limits::MAX_DEFERRED,
         crate::limits::MAX_PARKERS,
         crate::limits::MAX_REGIONS,
         crate::limits::MAX_DEATHS,

@@ -42,6 +42,16 @@ pub enum OwnRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub Option<u64>);
 
+impl Deadline {
+    /// Where it stands if the app said at `alive_ns` that it is at work, in a pool where a call may take `timeout_ns` from
+    /// then on. What the caller itself set (`limit`) holds whatever the app says.
+    pub fn put_off(self, limit: Deadline, alive_ns: u64, timeout_ns: Option<u64>) -> Deadline {
+        let (Some(at), Some(timeout)) = (self.0, timeout_ns) else { return self };
+        let until = alive_ns.saturating_add(timeout).min(limit.0.unwrap_or(u64::MAX));
+        Deadline(Some(at.max(until)))
+    }
+}
+
 /// The request records of one lane.
 #[derive(Clone, Debug)]
 pub struct Requests(Arc<Region>);
@@ -96,6 +106,19 @@ impl Requests {
         record.own[0].store(word, Ordering::Release);
     }
 
+    /// Client: the deadline that the caller itself set, if it did. Before [`state`](Requests::state).
+    #[inline]
+    pub fn set_limit(&self, call: usize, limit: Deadline) {
+        self.record(call).extra.store(limit.0.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The deadline that the caller itself set: no keep-alive goes beyond it.
+    #[inline]
+    pub fn limit(&self, call: usize) -> Deadline {
+        let limit = self.record(call).extra.load(Ordering::Relaxed);
+        Deadline((limit != 0).then_some(limit))
+    }
+
     /// What the client says of a call.
     #[inline]
     pub fn own(&self, call: usize) -> (OwnRecord, Deadline) {
@@ -109,5 +132,27 @@ impl Requests {
         };
         let deadline = record.own[1].load(Ordering::Relaxed);
         (own, Deadline((deadline != 0).then_some(deadline)))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_put_off_as_far_as_its_caller_allows() {
+        let at = |ns| Deadline(Some(ns));
+        let never = Deadline(None);
+        // The pool's: from 100 it may take until 130, and 30 from each sign of life.
+        assert_eq!(at(130).put_off(never, 0, Some(30)), at(130));
+        assert_eq!(at(130).put_off(never, 125, Some(30)), at(155));
+        // The caller's own is further away than the pool's, and reached.
+        assert_eq!(at(130).put_off(at(150), 125, Some(30)), at(150));
+        // The caller's own is nearer.
+        assert_eq!(at(110).put_off(at(110), 109, Some(30)), at(110));
+        // A pool without a limit; nothing to put off.
+        assert_eq!(at(110).put_off(at(110), 109, None), at(110));
+        assert_eq!(never.put_off(never, 109, Some(30)), never);
+        assert_eq!(at(130).put_off(never, u64::MAX, Some(30)), at(u64::MAX));
     }
 }

@@ -4,16 +4,16 @@
 //! ```text
 //! 0       header
 //! 64      death mark
-//! 4096    64 begin records
-//! 8192    256 result records of 512 bytes
-//! 139264  small blocks
+//! 4096    64 begin records of threads, 128 of deferred calls
+//! 16384   256 result records of 512 bytes
+//! 147456  small blocks
 //! ```
 
 use super::begin::{BeginRecord, Begun};
 use super::record::Record;
 use super::region::{Region, RegionKind};
 use crate::error::Result;
-use crate::limits::{MAX_WORKER_THREADS, RECORD_LEN, RESULT_RECORDS};
+use crate::limits::{MAX_DEFERRED, MAX_WORKER_THREADS, RECORD_LEN, RESULT_RECORDS};
 use crate::primitive::Ordering;
 use crate::ring::Generation;
 use crate::sys::robust::{self, DeathMark};
@@ -23,14 +23,16 @@ use std::sync::Arc;
 
 const MARK: usize = 64;
 const BEGINS: usize = 4096;
-const RECORDS: usize = 8192;
+const RECORDS: usize = 16384;
+/// One a thread, then one a deferred call.
+const BEGIN_RECORDS: usize = MAX_WORKER_THREADS + MAX_DEFERRED;
 /// Size of the region.
 pub const LEN: usize = 256 * 1024;
 /// Where its blocks start.
 pub const BLOCKS: usize = RECORDS + RESULT_RECORDS * RECORD_LEN;
 
 const _: () = {
-    assert!(BEGINS + MAX_WORKER_THREADS * 64 <= RECORDS && BLOCKS < LEN);
+    assert!(BEGINS + BEGIN_RECORDS * 64 <= RECORDS && BLOCKS < LEN);
     assert!(size_of::<DeathMark>() <= 64);
 };
 
@@ -136,15 +138,16 @@ impl Results {
         self.0.at(MARK)
     }
 
-    /// A thread's begin record; `thread` is below [`MAX_WORKER_THREADS`].
+    /// The begin record of a thread, or of a deferred call, which come after those of
+    /// [`MAX_WORKER_THREADS`] threads.
     #[inline]
-    pub fn begin_record(&self, thread: usize) -> &BeginRecord {
-        &self.begin_records()[thread]
+    pub fn begin_record(&self, index: usize) -> &BeginRecord {
+        &self.begin_records()[index]
     }
 
     /// All begin records.
     pub fn begin_records(&self) -> &[BeginRecord] {
-        self.0.array(BEGINS, MAX_WORKER_THREADS)
+        self.0.array(BEGINS, BEGIN_RECORDS)
     }
 
     /// Whether a begin record names this call of this lane with this generation.

@@ -51,6 +51,8 @@ pub struct Boot {
     pub mode: Mode,
     /// Bytes of result regions it may have.
     pub quota: u64,
+    /// How long a call may take in this pool.
+    pub timeout_ns: Option<u64>,
 }
 
 /// Exit status of a worker that could not boot.
@@ -128,6 +130,7 @@ pub(super) fn live(boot: Boot, apps: &Apps) -> Result<()> {
         boot.first_parker..boot.first_parker + boot.threads,
         boot.mode,
         boot.quota,
+        boot.timeout_ns,
     )?;
 
     panics::install();

@@ -1,5 +1,6 @@
 //! The result records of a worker: which are free, which are held for a client until it moves its call on.
 
+use super::free::Free;
 use crate::limits::{LANE_CALLS, RESULT_RECORDS};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::ring::Generation;
@@ -8,37 +9,19 @@ use crossbeam::atomic::AtomicCell;
 
 /// Free records, and the block that a taken one refers to. Lock-free; shared by the worker's threads.
 pub struct Records {
-    free: [AtomicU64; RESULT_RECORDS / 64],
+    free: Free<{ RESULT_RECORDS / 64 }>,
     blocks: Box<[AtomicCell<Option<Box<Placed>>>]>,
 }
 
 impl Records {
     /// All free.
     pub fn new() -> Records {
-        Records {
-            free: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
-            blocks: (0..RESULT_RECORDS).map(|_| AtomicCell::new(None)).collect(),
-        }
+        Records { free: Free::new(), blocks: (0..RESULT_RECORDS).map(|_| AtomicCell::new(None)).collect() }
     }
 
     /// A free record, now taken.
     pub fn take(&self) -> Option<usize> {
-        for (i, word) in self.free.iter().enumerate() {
-            let mut bits = word.load(Ordering::Relaxed);
-            while bits != 0 {
-                let bit = bits.trailing_zeros();
-                match word.compare_exchange_weak(
-                    bits,
-                    bits & !(1 << bit),
-                    Ordering::Acquire,
-                    Ordering::Relaxed,
-                ) {
-                    Ok(_) => return Some(i * 64 + bit as usize),
-                    Err(now) => bits = now,
-                }
-            }
-        }
-        None
+        self.free.take()
     }
 
     /// Ties a block to a taken record: it is given back when the record is. Returns the one tied to it before.
@@ -49,15 +32,14 @@ impl Records {
     /// The record is free again; returns its block.
     pub fn give_back(&self, record: usize) -> Option<Placed> {
         let block = self.blocks[record].take().map(|b| *b);
-        self.free[record / 64].fetch_or(1 << (record % 64), Ordering::Release);
+        self.free.give_back(record);
         block
     }
 }
 
 impl std::fmt::Debug for Records {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let free: u32 = self.free.iter().map(|w| w.load(Ordering::Relaxed).count_ones()).sum();
-        write!(f, "Records({free} of {RESULT_RECORDS} free)")
+        write!(f, "Records({} of {RESULT_RECORDS} free)", self.free.count())
     }
 }
 

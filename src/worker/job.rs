@@ -3,76 +3,86 @@
 use super::held::Holding;
 use super::lanes::Lane;
 use super::reply::{self, Form};
+use super::running::Running;
 use super::runtime::Worker;
 use super::{Args, Ctx, Reply, panics};
 use crate::error::{AppError, Code, Error, Kind as ErrorKind};
 use crate::limits::INLINE_LEN;
 use crate::ring::{Completed, Entry};
 use crate::shm::{
-    BAD_REQUEST, Begun, Body, DEADLINE, Deadline, OwnRecord, Owner, Pinned, Place, Record, Region, ResultKey,
-    Results,
+    BAD_REQUEST, Begun, Body as At, DEADLINE, OwnRecord, Owner, Pinned, Place, Region, ResultKey, Results,
 };
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
 use crate::wire::{self, Encoder, ErrorDetails, Header, Kind, Reference, RequestRef, Resolve, WireError};
-use std::cell::RefCell;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 impl Worker {
     /// Runs a call that was claimed a moment ago. Whatever happens in it, the word leaves RUNNING, or this process
-    /// dies and the arbiter moves it.
-    pub(super) fn run(self: &Arc<Self>, thread: usize, lane: &Lane, entry: Entry) {
-        let (own, Deadline(deadline)) = lane.requests.own(entry.call);
+    /// dies and the arbiter moves it; or the app defers its answer. Gives the lane back.
+    pub(super) fn run(self: &Arc<Self>, thread: usize, lane: Arc<Lane>, entry: Entry) -> Arc<Lane> {
+        let (own, deadline) = lane.requests.own(entry.call);
         match own {
             OwnRecord::Queued(generation) if generation == entry.generation => {
                 // That it was submitted again proves that its client let go of the last result.
-                self.give_back(lane, entry.call, lane.held.peek(entry.call));
+                self.give_back(&lane, entry.call, lane.held.peek(entry.call));
             }
             // Given up since the claim: its client moved the word to ABANDONED before it said so.
             OwnRecord::Cancelled(generation) if generation == entry.generation => {
-                return self.let_go(lane, entry);
+                self.let_go(&lane, entry);
+                return lane;
             }
             // The word said queued, the client's own record does not: the word was damaged. It stays RUNNING; the
             // arbiter retires the lane and its calls end by the records.
-            _ => return self.suspect(lane, "a call was queued that its client did not submit"),
+            _ => {
+                self.suspect(&lane, "a call was queued that its client did not submit");
+                return lane;
+            }
         }
         let now = clock::coarse_ns();
         // The precise clock only where it could make a difference.
-        if deadline.is_some_and(|at| now + clock::COARSE_NS >= at && clock::monotonic_ns() >= at) {
-            return self.complete(lane, entry, Place::Expired, None);
+        if deadline.0.is_some_and(|at| now + clock::COARSE_NS >= at && clock::monotonic_ns() >= at) {
+            self.complete(&lane, entry, Place::Expired, None);
+            return lane;
         }
+        lane.control.lines()[entry.call].begin(now);
         let begin = self.results.begin_record(thread);
         begin.begin(Begun {
             lane: lane.serial,
             call: entry.call,
             generation: entry.generation,
             since_ns: now,
-            deadline_ns: deadline,
+            deadline_ns: deadline.0,
         });
-        if let Some(at) = deadline {
+        if let Some(at) = deadline.0 {
             self.watch.ask(at);
         }
-        let request = lane.requests.record(entry.call);
-        let id = Header::decode(&request.header()).map_or(0, |header| header.id);
-        let mut place = [0; INLINE_LEN];
-        let answer = self.answer(lane, request, deadline, &mut place);
-        self.publish(lane, entry, id, answer);
-        begin.end();
+        let id = Header::decode(&lane.requests.record(entry.call).header()).map_or(0, |header| header.id);
+        let memory = ClientMemory::new(&**self, lane.serial);
+        let ctx = Ctx::new(self.clone(), Some(Running { lane, entry, begin: thread, deadline }));
+        let mut body = Body::Inline { len: 0, room: [0; INLINE_LEN] };
+        let answer = self.answer(&ctx, &memory, &mut body);
+        let running = ctx.into_running().unwrap_or_else(|| unreachable!("it was given one"));
+        match answer {
+            Ok(Reply(Form::Later(later))) => {
+                let lane = running.lane.clone();
+                self.defer(*later, running, id, body, memory.kept_by(self.clone()));
+                lane
+            }
+            answer => {
+                self.publish(&running.lane, entry, id, answer);
+                begin.end();
+                running.lane
+            }
+        }
     }
 
     /// What the app says to this request.
-    fn answer(
-        self: &Arc<Self>,
-        lane: &Lane,
-        request: &Record,
-        deadline: Option<u64>,
-        place: &mut [u8; INLINE_LEN],
-    ) -> Result<Reply, Error> {
-        let refs =
-            ClientMemory { worker: self, lane, pinned: Pinned::default(), trouble: RefCell::new(None) };
-        let answer = self.answer_from(&refs, request, deadline, place);
+    fn answer(&self, ctx: &Ctx, memory: &ClientMemory<&Worker>, body: &mut Body) -> Result<Reply, Error> {
+        let answer = self.answer_from(ctx, memory, body);
         // What looks like a bad request may be one that this worker could not get at.
-        match (answer, refs.trouble.into_inner()) {
+        match (answer, memory.trouble.get()) {
             (Err(error), Some(trouble)) if error.code() != Code::App => Err(Error::app(
                 format!("{:?}", trouble.code()),
                 format!("the worker cannot reach its caller's memory: {trouble}"),
@@ -82,53 +92,46 @@ impl Worker {
     }
 
     fn answer_from(
-        self: &Arc<Self>,
-        refs: &ClientMemory<'_>,
-        request: &Record,
-        deadline: Option<u64>,
-        place: &mut [u8; INLINE_LEN],
+        &self,
+        ctx: &Ctx,
+        memory: &ClientMemory<&Worker>,
+        body: &mut Body,
     ) -> Result<Reply, Error> {
-        let large;
-        let body = match request.body() {
-            Some(Body::Inline(len)) => request.copy_inline(len, place),
-            Some(Body::Block { region, offset, len }) => {
-                large = self.copy_block(refs.lane, region, offset, len).map_err(|error| refs.note(error))?;
-                &large
+        let Some(running) = ctx.running() else { return Err(Error::bad_request("there is no call")) };
+        let record = running.lane.requests.record(running.entry.call);
+        match (record.body(), &mut *body) {
+            (Some(At::Inline(inline)), Body::Inline { len, room }) => {
+                *len = record.copy_inline(inline, room).len();
             }
-            None => return Err(Error::bad_request("the request's record makes no sense")),
-        };
-        let request = RequestRef::decode(body, refs)
-            .map_err(|e| Error::bad_request(format!("the request cannot be decoded: {e}")))?;
+            (Some(At::Block { region, offset, len }), body) => {
+                *body = Body::Large(memory.copy(region, offset, len).map_err(|error| memory.note(error))?);
+            }
+            _ => return Err(Error::bad_request("the request's record makes no sense")),
+        }
+        let request = body.decode(memory)?;
         let apps = self.apps.get().map_or(&[][..], |apps| apps);
         let Some((_, app)) = apps.iter().find(|(name, _)| name == request.app) else {
             return Err(Error::bad_request(format!("this worker has no app named {:?}", request.app)));
         };
-        let ctx = Ctx::new(self.clone(), deadline);
         let args = Args::new(request.args, request.kwargs);
-        match panics::catch(|| app.call(request.action, args, &ctx)) {
-            // Of another call's: this one's has not passed.
-            Ok(Err(error)) if error.code() == Code::Deadline && ctx.check_deadline().is_ok() => {
-                Err(Error::app("Deadline", error))
-            }
-            Ok(answer) => answer,
+        match panics::catch(|| app.call(request.action, args, ctx)) {
+            Ok(answer) => self.settle(answer, running),
             Err(panic) => Err(Error::new(ErrorKind::App(panic))),
         }
     }
 
-    /// A body that lies in a block: copied, then decoded from the copy.
-    fn copy_block(&self, lane: &Lane, region: u16, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
-        let region = self.foreign.get(&self.registry, region, Owner::of_lane(lane.serial), &self.fetcher)?;
-        // Bounds first: an allocation of a size that lies inside a region that exists.
-        if offset.checked_add(len as u64).is_none_or(|end| end > region.len() as u64) {
-            return Err(Error::bad_request("the request's body is not inside its region"));
+    /// A deadline that an app reports, and that is not this call's, is that of another call of the app's own making.
+    pub(super) fn settle(&self, answer: Result<Reply, Error>, running: &Running) -> Result<Reply, Error> {
+        match answer {
+            Err(error) if error.code() == Code::Deadline && running.check_deadline(self).is_ok() => {
+                Err(Error::app("Deadline", error))
+            }
+            answer => answer,
         }
-        let mut body = vec![0; len];
-        region.copy(offset, &mut body);
-        Ok(body)
     }
 
     /// Publishes what the app said.
-    fn publish(&self, lane: &Lane, entry: Entry, id: u64, answer: Result<Reply, Error>) {
+    pub(super) fn publish(&self, lane: &Lane, entry: Entry, id: u64, answer: Result<Reply, Error>) {
         let Some(record) = self.take_record() else {
             return self.complete(lane, entry, Place::NoRoom, None);
         };
@@ -206,6 +209,7 @@ impl Worker {
                     _ => Err(Error::bad_request("the lease cannot be referred to")),
                 }
             }
+            Form::Later(_) => Err(Error::app("Deferred", "a deferred answer is no answer")),
             Form::Invalid(error) => {
                 Err(Error::app("Encode", format!("the result cannot be encoded: {error}")))
             }
@@ -232,14 +236,14 @@ impl Worker {
 
     fn write_inline(&self, record: usize, kind: Kind, id: u64, flags: u64, body: &[u8]) {
         let header = Header { kind, len: body.len() as u32, id };
-        self.results.record(record).write(header.encode(), Body::Inline(body.len()), flags, body);
+        self.results.record(record).write(header.encode(), At::Inline(body.len()), flags, body);
     }
 
     fn write_large(&self, record: usize, kind: Kind, id: u64, flags: u64, body: &[u8]) -> Result<(), Error> {
         let mut placed = self.allocate(body.len())?;
         placed.bytes_mut().copy_from_slice(body);
         let header = Header { kind, len: body.len() as u32, id };
-        let at = Body::Block { region: placed.id.index, offset: placed.block.offset, len: body.len() };
+        let at = At::Block { region: placed.id.index, offset: placed.block.offset, len: body.len() };
         // A lease that could not be referred to may be tied to it already.
         if let Some(old) = self.records.attach(record, placed) {
             self.free_block(old);
@@ -272,24 +276,67 @@ fn describe(error: &Error) -> (AppError, u64) {
     }
 }
 
-/// The caller's memory, as references in its request name it.
-struct ClientMemory<'w> {
-    worker: &'w Worker,
-    lane: &'w Lane,
-    pinned: Pinned,
-    /// Why a region could not be had, if that was not the caller's doing.
-    trouble: RefCell<Option<Error>>,
+/// The body of a request: this worker's private copy.
+pub(super) enum Body {
+    Inline { len: usize, room: [u8; INLINE_LEN] },
+    Large(Vec<u8>),
 }
 
-impl ClientMemory<'_> {
+impl Body {
+    pub(super) fn decode<'a>(&'a self, refs: &'a dyn Resolve) -> Result<RequestRef<'a>, Error> {
+        let bytes = match self {
+            Body::Inline { len, room } => &room[..*len],
+            Body::Large(bytes) => bytes,
+        };
+        RequestRef::decode(bytes, refs)
+            .map_err(|e| Error::bad_request(format!("the request cannot be decoded: {e}")))
+    }
+}
+
+/// The caller's memory, as references in its request name it. `W` is how long it lasts: as long as the app's function
+/// runs, or as a deferred call.
+pub(super) struct ClientMemory<W> {
+    worker: W,
+    /// The caller's lane.
+    serial: u64,
+    pinned: Pinned,
+    /// Why a region could not be had, if that was not the caller's doing.
+    trouble: OnceLock<Error>,
+}
+
+impl<W: Deref<Target = Worker>> ClientMemory<W> {
+    fn new(worker: W, serial: u64) -> ClientMemory<W> {
+        ClientMemory { worker, serial, pinned: Pinned::default(), trouble: OnceLock::new() }
+    }
+
+    /// The same memory for longer.
+    fn kept_by<V>(self, worker: V) -> ClientMemory<V> {
+        ClientMemory { worker, serial: self.serial, pinned: self.pinned, trouble: self.trouble }
+    }
+
     /// The region of a reference, kept from the first time that it is met.
     fn region(&self, index: u16) -> Result<&Region, Error> {
         if let Some(kept) = self.pinned.find(index) {
             return Ok(kept);
         }
-        let (worker, owner) = (self.worker, Owner::of_lane(self.lane.serial));
-        let region = worker.foreign.get(&worker.registry, index, owner, &worker.fetcher)?;
-        Ok(self.pinned.keep(index, &region))
+        Ok(self.pinned.keep(index, &self.fetch(index)?))
+    }
+
+    fn fetch(&self, index: u16) -> Result<Arc<Region>, Error> {
+        let worker: &Worker = &self.worker;
+        worker.foreign.get(&worker.registry, index, Owner::of_lane(self.serial), &worker.fetcher)
+    }
+
+    /// A body that lies in a block: copied, then decoded from the copy.
+    fn copy(&self, region: u16, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+        let region = self.fetch(region)?;
+        // Bounds first: an allocation of a size that lies inside a region that exists.
+        if offset.checked_add(len as u64).is_none_or(|end| end > region.len() as u64) {
+            return Err(Error::bad_request("the request's body is not inside its region"));
+        }
+        let mut body = vec![0; len];
+        region.copy(offset, &mut body);
+        Ok(body)
     }
 
     /// Remembers an error that is not the caller's doing; what comes back stands for it.
@@ -297,12 +344,12 @@ impl ClientMemory<'_> {
         if matches!(error.code(), Code::BadRequest | Code::Incompatible | Code::Protocol) {
             return error;
         }
-        *self.trouble.borrow_mut() = Some(error);
+        let _ = self.trouble.set(error); // the first one tells
         Error::bad_request("a region cannot be reached")
     }
 }
 
-impl Resolve for ClientMemory<'_> {
+impl<W: Deref<Target = Worker>> Resolve for ClientMemory<W> {
     fn resolve(&self, reference: Reference) -> Result<&[u8], WireError> {
         let bad = WireError::BadReference { region: reference.region };
         let region = self.region(reference.region).map_err(|error| {

@@ -1,6 +1,7 @@
 //! A result that is built in place, in the worker's own shared memory.
 
 use super::runtime::Worker;
+use crate::error::Result;
 use crate::shm::Placed;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -15,8 +16,10 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(placed: Placed, worker: Arc<Worker>) -> Lease {
-        Lease { placed: Some(placed), worker }
+    /// A block of `len` bytes.
+    pub(super) fn of(worker: &Arc<Worker>, len: usize) -> Result<Lease> {
+        let placed = worker.allocate(len)?;
+        Ok(Lease { placed: Some(placed), worker: worker.clone() })
     }
 
     /// Shortens it to its first `len` bytes; nothing if it is not longer. For results whose size is known last.

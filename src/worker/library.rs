@@ -135,6 +135,7 @@ impl Boot {
             .with("apps", self.apps)
             .with("mode", self.mode as i64)
             .with("quota", self.quota as i64)
+            .with("timeout_ns", self.timeout_ns.unwrap_or(0) as i64)
             .with_fd(self.control)
             .with_fd(self.fetch)
             .with_fd(self.registry)
@@ -161,12 +162,23 @@ impl Boot {
             let mode = Mode::from_number(message.int("mode")?);
             let mode = mode.ok_or_else(|| Error::new(ErrorKind::Frame("no such way of waiting".into())))?;
             let numbers = (message.int("threads")?, message.int("first_parker")?, message.int("quota")?);
-            Ok((life, mode, numbers, message.strings("apps")?))
+            let timeout_ns = Some(message.int("timeout_ns")?).filter(|ns| *ns > 0);
+            Ok((life, mode, numbers, timeout_ns, message.strings("apps")?))
         };
         match read() {
-            Ok((life, mode, (threads, first_parker, quota), apps)) => {
-                Ok(Boot { life, threads, first_parker, control, fetch, registry, board, apps, mode, quota })
-            }
+            Ok((life, mode, (threads, first_parker, quota), timeout_ns, apps)) => Ok(Boot {
+                life,
+                threads,
+                first_parker,
+                control,
+                fetch,
+                registry,
+                board,
+                apps,
+                mode,
+                quota,
+                timeout_ns,
+            }),
             Err(error) => refuse(control, error),
         }
     }

@@ -3,23 +3,28 @@
 use crate::error::AppError;
 use std::any::Any;
 use std::backtrace::Backtrace;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
 
 thread_local! {
+    /// Text and backtrace of this thread's last panic.
     static LAST: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+    /// How many [`catch`] this thread is in.
+    static CATCHING: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Installs the worker's panic hook: keeps place and backtrace for the call that panicked. Once a process, before
-/// its app threads start.
+/// Installs the worker's panic hook: keeps text, place and backtrace for the call that panicked, and prints what is no
+/// call's. Once a process, before its app threads start.
 pub fn install() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let place = info.location().map(|l| format!(" at {l}")).unwrap_or_default();
+        let message = format!("{}{place}", text(info.payload()));
         let trace = Backtrace::force_capture().to_string();
-        let kept =
-            LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some((place, trace))).is_ok());
-        if kept != Ok(true) {
+        let keep = |last: &RefCell<_>| last.try_borrow_mut().map(|mut last| *last = Some((message, trace)));
+        let kept = LAST.try_with(keep).is_ok_and(|kept| kept.is_ok());
+        // A thread of the app's own that nobody listens to.
+        if !kept || CATCHING.try_with(Cell::get).is_ok_and(|depth| depth == 0) {
             print(info);
         }
     }));
@@ -27,14 +32,30 @@ pub fn install() {
 
 /// Runs `f`; a panic comes back as the error that its caller gets.
 pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, AppError> {
-    panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
-        let (place, traceback) = LAST.with(|last| last.borrow_mut().take()).unwrap_or_default();
-        let message = format!("{}{place}", text(&*payload));
+    let depth = |by: i32| CATCHING.with(|depth| depth.set(depth.get().wrapping_add_signed(by)));
+    depth(1);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(f));
+    depth(-1);
+    outcome.map_err(|payload| {
+        let last = LAST.with(|last| last.borrow_mut().take());
+        let (message, traceback) = last.unwrap_or_else(|| (text(&*payload), String::new()));
         // The payload may be anything, and dropping it may panic again: that must not take the worker along.
         std::mem::forget(payload);
-        AppError { class: "Panic".to_owned(), message, traceback }
+        AppError { class: CLASS.to_owned(), message, traceback }
     })
 }
+
+/// The panic that this thread is in, if it is in one: for what is dropped by it.
+pub fn current() -> Option<AppError> {
+    let last = || LAST.try_with(|last| last.try_borrow().ok()?.clone()).ok()?;
+    std::thread::panicking().then(|| {
+        let (message, traceback) = last().unwrap_or_else(|| ("panicked".to_owned(), String::new()));
+        AppError { class: CLASS.to_owned(), message, traceback }
+    })
+}
+
+/// The class of the error that a panic becomes.
+const CLASS: &str = "Panic";
 
 fn text(payload: &(dyn Any + Send)) -> String {
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {

@@ -1,6 +1,7 @@
 //! What an action answers with.
 
 use super::Lease;
+use super::deferred::Later;
 use crate::limits::INLINE_LEN;
 use crate::wire::{self, Encode, Encoder, WireError};
 use std::cell::Cell;
@@ -15,6 +16,7 @@ pub(super) enum Form {
     Inline { len: usize, room: Room },
     Large(Vec<u8>),
     Lent(Lease),
+    Later(Box<Later>),
     Invalid(WireError),
 }
 
@@ -74,6 +76,7 @@ impl std::fmt::Debug for Reply {
             Form::Inline { len, .. } => write!(f, "Reply({len} bytes)"),
             Form::Large(bytes) => write!(f, "Reply({} bytes)", bytes.len()),
             Form::Lent(lease) => write!(f, "Reply({lease:?})"),
+            Form::Later(_) => f.write_str("Reply(deferred)"),
             Form::Invalid(error) => write!(f, "Reply({error})"),
         }
     }

@@ -2,12 +2,13 @@
 
 use super::alert::Events;
 use super::app::AnyApp;
+use super::free::Free;
 use super::held::Records;
 use super::lanes::{Lane, Lanes};
 use super::watch::Watch;
 use crate::conn::{Link, Message};
 use crate::error::{Code, Result};
-use crate::limits::{MAX_LANES, WORKER_REGIONS};
+use crate::limits::{MAX_DEFERRED, MAX_LANES, WORKER_REGIONS};
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, fence, spin_loop};
 use crate::ring::{
     Adaptive, CallLine, Entry, Generation, Life, Mode, Parker, Taken, Waited, Word, wake_idle,
@@ -43,6 +44,10 @@ pub struct Worker {
     /// A lane is being fetched.
     is_mapping: AtomicBool,
     stopping: AtomicBool,
+    /// Begin records that no deferred call has, those of threads not counted.
+    pub(super) deferred: Free<{ MAX_DEFERRED / 64 }>,
+    /// How long a call may take in this pool.
+    pub(super) timeout_ns: Option<u64>,
     /// What the control thread has to look at.
     pub(super) watch: Watch,
     swept_ns: AtomicU64,
@@ -86,6 +91,7 @@ impl Worker {
         parkers: std::ops::Range<usize>,
         mode: Mode,
         quota: u64,
+        timeout_ns: Option<u64>,
     ) -> Result<Arc<Worker>> {
         let quota = Quota { bytes: quota, regions: WORKER_REGIONS };
         let store = Store::new(results_id, results.region().clone(), RESULT_BLOCKS as u64, quota);
@@ -106,6 +112,8 @@ impl Worker {
             mapping: Mutex::new(()),
             is_mapping: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            deferred: Free::new(),
+            timeout_ns,
             watch,
             swept_ns: AtomicU64::new(0),
             parkers,
@@ -121,11 +129,17 @@ impl Worker {
     /// Takes nothing more, and wakes threads that sleep so that they see it.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        fence(Ordering::SeqCst); // SYNC POINT: leave
         for parker in self.parkers.clone() {
             if let Some(doorbell) = self.board.doorbell(parker) {
                 doorbell.ring_always(&Kernel);
             }
         }
+    }
+
+    /// Whether it takes nothing more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// An app thread's life: ends when the worker is told to stop, or the board makes no sense.
@@ -140,14 +154,14 @@ impl Worker {
         while !self.stopping.load(Ordering::Acquire) {
             match self.find(&mut cursor) {
                 Some((lane, entry)) => {
-                    self.run(thread, &lane, entry);
+                    let lane = self.run(thread, lane, entry);
                     cursor.hot = Some((lane, entry.call));
                 }
                 None => {
                     let next = self.take_hot(&adaptive, &cursor);
                     let next = next.or_else(|| self.wait(&parker, &mut adaptive, &cursor));
                     if let Some((lane, entry)) = next {
-                        self.run(thread, &lane, entry);
+                        self.run(thread, lane, entry);
                     }
                 }
             }

@@ -8,6 +8,7 @@ use super::boot::INTERNAL_ERROR;
 use super::runtime::Worker;
 use crate::conn::{Link, Message, Received, Stream};
 use crate::error::Result;
+use crate::limits::{INLINE_LEN, MAX_WORKER_THREADS};
 use crate::primitive::{AtomicUsize, Ordering};
 use crate::ring::{Alarm, Clock, State};
 use crate::shm::{BeginRecord, Begun, Body};
@@ -43,11 +44,12 @@ impl Watch {
     /// An app thread has ended.
     pub(super) fn ended(&self) {
         self.serving.fetch_sub(1, Ordering::AcqRel);
-        self.alarm.ask(0, &self.timer); // now
+        self.look_now();
     }
 
-    fn is_over(&self) -> bool {
-        self.serving.load(Ordering::Acquire) == 0
+    /// The control thread has to look.
+    pub(super) fn look_now(&self) {
+        self.alarm.ask(0, &self.timer);
     }
 }
 
@@ -82,11 +84,18 @@ impl Worker {
                 control.flush()?;
                 self.stop();
             }
-            if (leaves || cordoned) && self.watch.is_over() {
+            if (leaves || cordoned) && self.is_over() {
                 return Ok(());
             }
             poll::any([control.fd(), self.watch.timer.as_fd()], None)?;
         }
+    }
+
+    /// Whether nothing runs any more: no app thread, no deferred call.
+    fn is_over(&self) -> bool {
+        let deferred = &self.results.begin_records()[MAX_WORKER_THREADS..];
+        self.watch.serving.load(Ordering::Acquire) == 0
+            && deferred.iter().all(|record| record.read().is_none())
     }
 
     /// Takes what the arbiter said. Whether this worker is to leave.
@@ -158,7 +167,7 @@ impl Worker {
         let lane = self.lanes.all().find(|lane| lane.serial == begun.lane)?;
         let record = lane.requests.record(begun.call);
         let Some(Body::Inline(len)) = record.body() else { return None };
-        let mut room = [0; crate::limits::INLINE_LEN];
+        let mut room = [0; INLINE_LEN];
         let request = RequestRef::decode(record.copy_inline(len, &mut room), &Unread).ok()?;
         Some(format!("{} {}", request.app, request.action))
     }

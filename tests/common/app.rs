@@ -2,7 +2,7 @@
 //!
 //! What it began is kept in a journal, a file that outlives it: one line a beginning, written in one piece.
 
-use crate::{guard, proc};
+use crate::{guard, later, proc};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -166,7 +166,7 @@ impl App for Faults {
                 let (name,): (&str,) = args.parse()?;
                 Ok(Reply::from(std::env::var(name).unwrap_or_default()))
             }
-            other => Err(Error::no_action(other)),
+            other => later::call(other, args, ctx),
         }
     }
 }

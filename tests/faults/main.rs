@@ -11,6 +11,8 @@ mod guard;
 #[path = "../common/harness.rs"]
 #[allow(dead_code)] // each of its users has its own needs
 mod harness;
+#[path = "../common/later.rs"]
+mod later;
 #[path = "../common/proc.rs"]
 mod proc;
 
@@ -21,6 +23,7 @@ mod counterexamples;
 mod damage;
 mod deadlines;
 mod deaths;
+mod deferred;
 mod hygiene;
 mod input;
 mod libraries;
@@ -47,6 +50,7 @@ fn main() {
         outcomes::TESTS,
         deadlines::TESTS,
         stuck::TESTS,
+        deferred::TESTS,
         deaths::TESTS,
         clients::TESTS,
         completions::TESTS,

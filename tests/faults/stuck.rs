@@ -22,12 +22,12 @@ crate::tests! {
 /// Longer than any test takes.
 const NEVER_MS: u64 = 600_000;
 
-fn is_alive(pid: u32) -> bool {
+pub fn is_alive(pid: u32) -> bool {
     proc::process(pid).is_some_and(|process| !matches!(process.state, 'Z' | 'X'))
 }
 
 /// Threads of a worker that run apps.
-fn app_threads(pid: u32) -> usize {
+pub fn app_threads(pid: u32) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let name =
         |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();

@@ -88,12 +88,14 @@ impl App for Counter {
         Journal::open().map(Counter)
     }
 
-    fn call(&self, action: &str, args: Args<'_>, _: &Ctx) -> Result<Reply> {
+    fn call(&self, action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
         let (id,): (i64,) = args.parse()?;
         let id = id as u64;
         self.0.counter(id).fetch_add(1, Ordering::SeqCst);
         match action {
             "run" => {}
+            // On the same thread, so that it can be stepped through.
+            "defer" => return ctx.defer(move |later| later.reply(answer(id))),
             "hold" => {
                 while self.0.gate().load(Ordering::SeqCst) == id {
                     clock::sleep(Duration::from_micros(50));

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use stokehold::internals::ring::{Generation, State, Word};
-use stokehold::internals::shm::{Board, Control, LaneState, Registry, Results, SlotState};
+use stokehold::internals::shm::{BeginRecord, Board, Control, LaneState, Registry, Results, SlotState};
 use stokehold::internals::sys::clock;
 use stokehold::{Client, Error, Kind, Mode, Pool};
 
@@ -287,10 +287,10 @@ pub fn results_of(pid: u32) -> Result<Results, Wrong> {
     only(pid, "results").and_then(Results::adopt).map_err(|e| e.to_string())
 }
 
-/// Whether the worker's begin record names the call of this word.
+/// Whether a begin record of the worker names the call of this word.
 pub fn has_begun(results: &Results, call: usize, generation: Generation) -> bool {
-    let begun = results.begin_record(0).read();
-    begun.is_some_and(|begun| begun.call == call && begun.generation == generation)
+    let mut begun = results.begin_records().iter().filter_map(BeginRecord::read);
+    begun.any(|begun| begun.call == call && begun.generation == generation)
 }
 
 /// A call's word.

@@ -1,5 +1,6 @@
 //! A worker is killed after every instruction between the wake-up for a call and the next sleep: find, claim, the
-//! look at the client's own record, begin record, decode, app, result, DONE, bell, end of the begin record, park.
+//! look at the client's own record, begin record, decode, app, result, DONE, bell, end of the begin record, park; and,
+//! where the app defers its answer, the begin record that takes the thread's place.
 
 use crate::Ways;
 use crate::app::{APP, answer};
@@ -31,6 +32,8 @@ pub enum Client {
     GaveUp,
     /// Its deadline passed before the worker came.
     Expired,
+    /// It has submitted a call that the app defers, and answers then.
+    Deferred,
 }
 
 /// Which lane the call comes by, and with it how the worker finds it.
@@ -70,6 +73,7 @@ pub const PATHS: &[Path] = &[
     },
     Path { name: "worker-given-up", client: Client::GaveUp, workers: 1, mode: Mode::Park, lane: Lane::Hot },
     Path { name: "worker-expired", client: Client::Expired, workers: 1, mode: Mode::Park, lane: Lane::Hot },
+    Path { name: "worker-deferred", client: Client::Deferred, workers: 1, mode: Mode::Park, lane: Lane::Hot },
     Path { name: "worker-of-two", client: Client::Idle, workers: 2, mode: Mode::Park, lane: Lane::Hot },
     Path { name: "worker-spinning", client: Client::Idle, workers: 1, mode: Mode::Spin, lane: Lane::Hot },
     Path {
@@ -149,7 +153,8 @@ pub fn round(
     } else {
         let deadline_ms = if path.client == Client::Expired { 1 } else { DEADLINE_MS };
         let client = fresh.as_ref().map_or(&scene.client, |(client, _)| client);
-        let call = client.call(APP, "run").args((id as i64,)).deadline_ms(deadline_ms);
+        let action = if path.client == Client::Deferred { "defer" } else { "run" };
+        let call = client.call(APP, action).args((id as i64,)).deadline_ms(deadline_ms);
         if path.client == Client::Watching {
             watching = Some(watch(client, call)?);
         } else {
