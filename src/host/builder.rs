@@ -112,7 +112,7 @@ impl Builder {
     }
 
     /// Longest time of any call, milliseconds; 300,000 by default, 0 for no limit. A call's own deadline may be
-    /// shorter.
+    /// shorter. An app that is at work for longer says so: [`Ctx::keep_alive`](crate::Ctx::keep_alive).
     pub fn timeout_ms(mut self, ms: u64) -> Builder {
         self.timeout_ms = ms;
         self

@@ -277,6 +277,7 @@ fn describe(error: &Error) -> (AppError, u64) {
 }
 
 /// The body of a request: this worker's private copy.
+#[allow(clippy::large_enum_variant)] // on the stack: a box would be an allocation for each call
 pub(super) enum Body {
     Inline { len: usize, room: [u8; INLINE_LEN] },
     Large(Vec<u8>),
