@@ -20,6 +20,8 @@ const SIZES: [usize; 2] = [0, 64 << 20];
 /// Asked for. Two such workers are there at a time: one that dies, and the next.
 const FULL_SIZES: [usize; 2] = [1 << 30, 4 << 30];
 const KILLS: usize = 30;
+/// Of those that take seconds to fill.
+const FULL_KILLS: usize = 10;
 
 pub fn run(options: &Options, report: &mut Report, place: &Place) -> Result<()> {
     let wait = options.wait.unwrap_or(Mode::Adaptive);
@@ -88,7 +90,8 @@ fn kills(rig: &Rig, bytes: usize) -> Result<Times> {
     let (outcome, outcomes) = bounded::<(u64, Option<Error>)>(1);
     std::thread::scope(|scope| {
         scope.spawn(move || call_and_tell(&rig.client, &orders, &outcome));
-        let result = (0..KILLS).try_for_each(|_| kill_one(rig, bytes, &order, &outcomes, &mut times));
+        let kills = if bytes > SIZES[1] { FULL_KILLS } else { KILLS };
+        let result = (0..kills).try_for_each(|_| kill_one(rig, bytes, &order, &outcomes, &mut times));
         drop(order); // ends the caller
         result
     })?;
