@@ -41,7 +41,9 @@ impl Arbiter<'_> {
             return;
         }
         self.registry.bump_tidy();
-        for (life, worker) in &mut self.workers {
+        // One that did not say HELLO yet has nothing mapped, and waits for the answer to that.
+        let welcomed = self.workers.iter_mut().filter(|(_, worker)| worker.results.is_some());
+        for (life, worker) in welcomed {
             if let Some(stream) = &mut worker.control
                 && (gone || grown.contains(&Owner::Life(life.get())))
             {
