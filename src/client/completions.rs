@@ -283,7 +283,7 @@ impl Flights {
         for step in 0..count {
             let at = (self.next + step) % count;
             if let Some(ended) = look(&mut self.all[at].flight) {
-                self.next = at;
+                self.next = at + 1; // what takes this place, or comes next, is no older than the others
                 return Some((self.all.swap_remove(at), ended));
             }
         }

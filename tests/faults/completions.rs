@@ -29,6 +29,7 @@ crate::tests! {
     f2_ten_times_overload_is_refused_at_once_and_what_is_admitted_runs,
     completions_that_are_dropped_cancel_their_calls,
     completions_belong_to_one_client_and_one_process,
+    a_call_is_not_passed_over_while_others_end,
 }
 
 /// How long a test waits before it calls a wake-up lost.
@@ -482,4 +483,29 @@ fn completions_belong_to_one_client_and_one_process() -> Outcome {
     open("gate");
     assert_eq!(number(drain(&completions.unwrap()).remove(&1).unwrap()), 1);
     Ok(())
+}
+
+/// A host that always has something to take hears of a deadline as well.
+fn a_call_is_not_passed_over_while_others_end() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(2).kill_grace_ms(60_000));
+    let client = pool.client().unwrap();
+    let completions = client.completions().unwrap();
+    call(&client, "gate").args((1, "gate")).deadline_ms(100).submit_to(&completions, 0).unwrap();
+    until_begun(1);
+    let mut took = Vec::new();
+    for token in 1..100 {
+        call(&client, "add").args((1, 2)).submit_to(&completions, token).unwrap();
+        thread::sleep(Duration::from_millis(10)); // it has ended before anybody looks
+        let Some(done) = completions.next_completion() else { continue };
+        took.push(done.token);
+        if done.token == 0 {
+            assert_eq!(fails(done.outcome).code(), Code::Deadline);
+            open("gate");
+            drain(&completions);
+            all_free(&client);
+            return Ok(());
+        }
+    }
+    panic!("the call was passed over by {took:?}");
 }
