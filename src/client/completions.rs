@@ -7,7 +7,7 @@ use super::waiter::Roused;
 use super::{Call, Response};
 use crate::error::{Error, Result};
 use crate::primitive::Ordering;
-use crate::ring::{Armed, CallLine};
+use crate::ring::Armed;
 use crate::sys::event::Event;
 use crate::sys::timer::Timer;
 use crate::sys::watch_list::{Readable, WatchList};
@@ -189,22 +189,20 @@ impl Completions {
 
     fn add(&self, token: u64, flight: Flight) {
         let mut state = self.state();
-        let due = flight.due_ns();
-        let lane = flight.lane().clone();
-        state.flights.all.push(Listed { token, flight });
-        if state.armed.is_empty() {
-            return; // nobody waits; who asks next finds it
+        let mut listed = Listed { token, flight };
+        // Who waits could not look at this one, and took every alarm so far for other calls': that its lane is damaged
+        // or the supervising process dead will not be said again. Nobody waits: who asks next finds it.
+        if !state.armed.is_empty() {
+            let flight = &mut listed.flight;
+            let is_over = flight.look_around(Roused::Rung).is_some();
+            let is_armed = state.armed.iter().any(|armed| Arc::ptr_eq(armed, flight.lane()));
+            if is_over || !is_armed {
+                self.event.signal();
+            } else {
+                self.set_timer(&mut state, flight.due_ns());
+            }
         }
-        // Who waits could not look at this one.
-        if state.armed.iter().any(|armed| Arc::ptr_eq(armed, &lane)) {
-            self.set_timer(&mut state, due);
-        } else {
-            self.event.signal(); // the lane is a fresh one
-        }
-        let is_over = state.flights.all.last().is_some_and(|l| !CallLine::is_pending(l.flight.glance()));
-        if is_over {
-            self.event.signal();
-        }
+        state.flights.all.push(listed);
     }
 
     /// Nothing was found: announces that this will be waited for, and looks once more.

@@ -8,9 +8,11 @@ use crate::harness::{Kid, Outcome};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::{Barrier, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 use stokehold::internals::sys::poll;
+use stokehold::wire::{Encode, Encoder, WireError};
 use stokehold::{Bound, CancelledBy, Code, Completions, Kind, Response, Result};
 
 crate::tests! {
@@ -30,6 +32,7 @@ crate::tests! {
     completions_that_are_dropped_cancel_their_calls,
     completions_belong_to_one_client_and_one_process,
     a_call_is_not_passed_over_while_others_end,
+    a_loop_hears_of_calls_that_are_listed_after_the_arbiters_death,
 }
 
 /// How long a test waits before it calls a wake-up lost.
@@ -508,4 +511,40 @@ fn a_call_is_not_passed_over_while_others_end() -> Outcome {
         }
     }
     panic!("the call was passed over by {took:?}");
+}
+
+/// An argument whose encoding takes as long as the test wants.
+struct Slow<'a>(&'a Barrier, &'a Once);
+
+impl Encode for Slow<'_> {
+    fn encode(&self, e: &mut Encoder<'_>) -> std::result::Result<(), WireError> {
+        self.1.call_once(|| {
+            self.0.wait();
+            self.0.wait();
+        });
+        e.none()
+    }
+}
+
+/// The loop has seen the alarm already when the call comes into its list: nobody else will wake it.
+fn a_loop_hears_of_calls_that_are_listed_after_the_arbiters_death() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let completions = client.completions().unwrap();
+    let (slow, once) = (Barrier::new(2), Once::new());
+    thread::scope(|scope| {
+        let argument = Slow(&slow, &once);
+        scope.spawn(|| call(&client, "note").args((argument,)).submit_to(&completions, 1).unwrap());
+        slow.wait();
+        assert!(completions.next_completion().is_none() && !is_readable(&completions));
+        kill(pool.arbiter_pid(), Signal::SIGKILL);
+        wait_readable(&completions);
+        assert!(completions.next_completion().is_none() && !is_readable(&completions));
+        slow.wait();
+        until("the call is listed", || completions.in_flight() == 1);
+        wait_readable(&completions);
+        assert_eq!(fails(completions.next_completion().unwrap().outcome).code(), Code::ArbiterDied);
+    });
+    Ok(())
 }
