@@ -268,7 +268,8 @@ impl Arbiter<'_> {
                     .with("timeout_ns", self.settings.timeout_ns as i64)
                     .with_fd(self.registry.fd().try_clone_to_owned()?)
                     .with_fd(self.board.fd().try_clone_to_owned()?)
-                    .with_fd(self.own_pidfd.as_fd().try_clone_to_owned()?)
+                    // One of its own: a copy would be the same file to the kernel, which lets 500 nested epoll sets watch one.
+                    .with_fd(pidfd::of_self()?)
             } else {
                 welcome
             };

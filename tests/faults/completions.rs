@@ -4,14 +4,14 @@ use crate::app::{
     all_free, begun, builder, call, fails, journal, keyed, number, open, pattern, ready, until_begun, works,
 };
 use crate::guard::{PoolGuard, kill, until};
-use crate::harness::{Kid, Outcome};
+use crate::harness::{Kid, Outcome, Skip};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Barrier, Once};
 use std::thread;
 use std::time::{Duration, Instant};
-use stokehold::internals::sys::poll;
+use stokehold::internals::sys::{fd, poll};
 use stokehold::wire::{Encode, Encoder, WireError};
 use stokehold::{Bound, CancelledBy, Code, Completions, Kind, Response, Result};
 
@@ -33,6 +33,7 @@ crate::tests! {
     completions_belong_to_one_client_and_one_process,
     a_call_is_not_passed_over_while_others_end,
     a_loop_hears_of_calls_that_are_listed_after_the_arbiters_death,
+    more_loops_than_the_kernel_lets_watch_one_descriptor,
 }
 
 /// How long a test waits before it calls a wake-up lost.
@@ -546,5 +547,28 @@ fn a_loop_hears_of_calls_that_are_listed_after_the_arbiters_death() -> Outcome {
         wait_readable(&completions);
         assert_eq!(fails(completions.next_completion().unwrap().outcome).code(), Code::ArbiterDied);
     });
+    Ok(())
+}
+
+/// All watch the arbiter, each in a set of its own, which the host's loop watches: two deep, of which the kernel allows
+/// 500 for one file, whoever they are.
+fn more_loops_than_the_kernel_lets_watch_one_descriptor() -> Outcome {
+    const LOOPS: usize = 501;
+    let (_, limit) = fd::raise_nofile().unwrap();
+    if limit < 16 * LOOPS as u64 {
+        return Err(Skip(format!("{LOOPS} clients need more than {limit} descriptors")));
+    }
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let clients: Vec<_> = (0..LOOPS).map(|_| pool.client().unwrap()).collect();
+    let loops: Vec<_> = clients.iter().map(|client| client.completions().unwrap()).collect();
+    let poll = mio::Poll::new().unwrap();
+    for (i, completions) in loops.iter().enumerate() {
+        let fd = completions.as_raw_fd();
+        let source = &mut mio::unix::SourceFd(&fd);
+        if let Err(error) = poll.registry().register(source, mio::Token(i), mio::Interest::READABLE) {
+            panic!("loop {i}: {error}");
+        }
+    }
     Ok(())
 }
