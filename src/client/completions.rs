@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::primitive::Ordering;
 use crate::ring::Armed;
 use crate::sys::event::Event;
+use crate::sys::fd::Inheritable;
 use crate::sys::timer::Timer;
 use crate::sys::watch_list::{Readable, WatchList};
 use crate::wire::{EncodeArgs, EncodeKwargs};
@@ -48,9 +49,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Completions {
     shared: Arc<Shared>,
-    descriptor: WatchList,
-    event: Event,
-    timer: Timer,
+    descriptor: Inheritable<WatchList>,
+    event: Inheritable<Event>,
+    timer: Inheritable<Timer>,
     state: Mutex<State>,
 }
 
@@ -139,7 +140,13 @@ impl Completions {
         descriptor.add(event.as_fd(), EVENT)?;
         descriptor.add(timer.as_fd(), TIMER)?;
         descriptor.add(shared.arbiter.pidfd(), ARBITER)?;
-        Ok(Completions { shared: shared.clone(), descriptor, event, timer, state: Mutex::default() })
+        Ok(Completions {
+            shared: shared.clone(),
+            descriptor: descriptor.into(),
+            event: event.into(),
+            timer: timer.into(),
+            state: Mutex::default(),
+        })
     }
 
     /// The next outcome; `None` if there is none yet, and then the descriptor becomes readable when there may be one.
@@ -181,8 +188,11 @@ impl Completions {
         }
     }
 
-    /// How many outcomes are still to come.
+    /// How many outcomes are still to come. None in a forked copy.
     pub fn in_flight(&self) -> usize {
+        if self.shared.check_process().is_err() {
+            return 0; // nor is the lock to be waited for: who holds it may not exist here
+        }
         let state = self.state();
         state.flights.all.len() + state.ended.len() + state.ending
     }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::mem::ManuallyDrop;
-use std::ops::RangeInclusive;
+use std::ops::{Deref, RangeInclusive};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 const FIRST: u32 = 3; // the one after stderr
@@ -15,27 +15,35 @@ const FIRST: u32 = 3; // the one after stderr
 /// How often this process, or one that it is a copy of, has closed what it inherited.
 static CLOSINGS: AtomicU32 = AtomicU32::new(0);
 
-/// A descriptor of a handle that a forked copy inherits, and may drop there: it is closed, unless
+/// A descriptor, or what owns one, of a handle that a forked copy inherits, and may drop there: it is closed, unless
 /// [`close_all_except`] was called since it was made. That has closed it, and its number may be another's by now.
 #[derive(Debug)]
-pub struct Inheritable {
-    fd: ManuallyDrop<OwnedFd>,
+pub struct Inheritable<T = OwnedFd> {
+    fd: ManuallyDrop<T>,
     closings: u32,
 }
 
-impl From<OwnedFd> for Inheritable {
-    fn from(fd: OwnedFd) -> Inheritable {
+impl<T> From<T> for Inheritable<T> {
+    fn from(fd: T) -> Inheritable<T> {
         Inheritable { fd: ManuallyDrop::new(fd), closings: CLOSINGS.load(Ordering::Relaxed) }
     }
 }
 
-impl AsFd for Inheritable {
+impl<T> Deref for Inheritable<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.fd
+    }
+}
+
+impl<T: AsFd> AsFd for Inheritable<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl Drop for Inheritable {
+impl<T> Drop for Inheritable<T> {
     fn drop(&mut self) {
         if self.closings == CLOSINGS.load(Ordering::Relaxed) {
             // SAFETY: dropped once, here, and not used afterwards.

@@ -6,11 +6,15 @@ use crate::{guard, later, proc};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fs, process, thread};
 use stokehold::internals::sys::signal::Signal;
 use stokehold::internals::sys::{fd, process as sys};
 use stokehold::{App, Args, Builder, Call, Client, Ctx, Error, Pool, Reply, Response, Result};
+
+/// What a host has in a static of its program, and a worker that was forked of it finds there.
+pub static INHERITED: Mutex<Option<stokehold::Completions>> = Mutex::new(None);
 
 pub struct Faults {
     /// What was open when the worker made the app.
@@ -158,6 +162,7 @@ impl App for Faults {
                 sys::raise(Signal::SIGKILL)?;
                 Err(ctx.error("Alive", "survived SIGKILL"))
             }
+            "drop_inherited" => Ok(Reply::from(INHERITED.lock().unwrap().take().is_some())),
             "status" => {
                 let (name,): (&str,) = args.parse()?;
                 Ok(Reply::from(proc::status(process::id(), name)))

@@ -1,7 +1,8 @@
 //! Hosts with an event loop: whatever ends a call makes the descriptor readable.
 
 use crate::app::{
-    all_free, begun, builder, call, fails, journal, keyed, number, open, pattern, ready, until_begun, works,
+    self, all_free, begun, builder, call, fails, journal, keyed, number, open, pattern, ready, until_begun,
+    works,
 };
 use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Kid, Outcome, Skip};
@@ -34,6 +35,7 @@ crate::tests! {
     a_call_is_not_passed_over_while_others_end,
     a_loop_hears_of_calls_that_are_listed_after_the_arbiters_death,
     more_loops_than_the_kernel_lets_watch_one_descriptor,
+    completions_that_are_dropped_in_a_worker_close_nothing,
 }
 
 /// How long a test waits before it calls a wake-up lost.
@@ -480,6 +482,7 @@ fn completions_belong_to_one_client_and_one_process() -> Outcome {
         assert_eq!(error.code(), Code::Forked);
         copy.cancel(1);
         assert!(copy.next_completion().is_none());
+        assert_eq!(copy.in_flight(), 0);
         drop(copy);
         0
     });
@@ -570,5 +573,23 @@ fn more_loops_than_the_kernel_lets_watch_one_descriptor() -> Outcome {
             panic!("loop {i}: {error}");
         }
     }
+    Ok(())
+}
+
+/// A pool by fork: its workers have closed what they inherited, and the numbers are others'.
+fn completions_that_are_dropped_in_a_worker_close_nothing() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let first = guard.start(builder(1));
+    let client = first.client().unwrap();
+    *app::INHERITED.lock().unwrap() = Some(client.completions().unwrap());
+    let second = guard.start(builder(1).by_fork());
+    let other = second.client().unwrap();
+    works(&other);
+    let before = call(&other, "open_files").execute().unwrap().into_owned().unwrap();
+    let dropped = call(&other, "drop_inherited").execute().unwrap();
+    assert!(dropped.parse::<bool>().unwrap());
+    let after = call(&other, "open_files").execute().unwrap().into_owned().unwrap();
+    assert_eq!(before, after);
+    *app::INHERITED.lock().unwrap() = None;
     Ok(())
 }
