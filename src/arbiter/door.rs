@@ -9,7 +9,7 @@ use super::token::Source;
 use crate::conn::{Link, Message};
 use crate::error::{Error, Kind, Result};
 use crate::sys::{clock, errno_of, fd, process, socket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// An [`Endpoint`], and what it takes to keep it open.
 #[derive(Debug)]
@@ -19,6 +19,9 @@ pub struct Door {
     reserve: Option<OwnedFd>,
     /// When to look again: an edge-triggered listener does not tell of what it could not accept.
     pub again_at: Option<u64>,
+    /// Clients get descriptors below this number; the rest is for workers, which must be replaced however many clients
+    /// there are. The kernel gives out the lowest that is free.
+    below: u64,
 }
 
 /// Connections taken before everybody else gets a turn.
@@ -29,11 +32,16 @@ const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
 const MAX_SILENT: usize = 256;
 /// When to accept again after there were no descriptors.
 const AGAIN_NS: u64 = 100_000_000;
+/// Descriptors for each worker that may have to be started: sockets, pidfds, its memory, and those of its birth.
+const PER_WORKER: u64 = 16;
 
 impl Door {
-    /// Opens it.
-    pub fn new(endpoint: Endpoint) -> Result<Door> {
-        Ok(Door { endpoint, reserve: Some(fd::dev_null()?), again_at: None })
+    /// Opens it, in a process that may have so many descriptors, for a pool of so many workers.
+    pub fn new(endpoint: Endpoint, descriptors: u64, workers: usize) -> Result<Door> {
+        // Where there are few, the clients get half.
+        let kept = (PER_WORKER * (workers as u64 + 1)).min(descriptors / 2);
+        let below = descriptors - kept;
+        Ok(Door { endpoint, reserve: Some(fd::dev_null()?), again_at: None, below })
     }
 
     /// The next one outside.
@@ -68,9 +76,9 @@ impl Arbiter<'_> {
                 Ok(Some(fd)) => self.admit(fd),
                 Ok(None) => return,
                 Err(error) => {
-                    let full = matches!(errno_of(&error), Some(libc::EMFILE | libc::ENFILE));
-                    let why = error.context("the arbiter may not open more descriptors");
-                    if !full || !door.turn_away(&why) {
+                    let is_full = matches!(errno_of(&error), Some(libc::EMFILE | libc::ENFILE));
+                    let why = if is_full { full(error) } else { error };
+                    if !is_full || !door.turn_away(&why) {
                         door.again_at = Some(clock::monotonic_ns() + AGAIN_NS);
                         return self.trouble(format!("a client could not be accepted: {why}"));
                     }
@@ -94,6 +102,11 @@ impl Arbiter<'_> {
             let why = format!("this pool is user {}'s, and you are {uid}", process::uid());
             refuse(fd, &Error::new(Kind::Incompatible(why.into())));
             return self.trouble(format!("a client of user {uid} was sent away"));
+        }
+        if self.door.as_ref().is_some_and(|door| fd.as_raw_fd() as u64 >= door.below) {
+            let why = full(Error::os("accept4", libc::EMFILE));
+            self.trouble(format!("a client was sent away: {why}"));
+            return refuse(fd, &why);
         }
         self.drop_longest_silent();
         let until = clock::monotonic_ns() + HELLO_TIMEOUT_NS;
@@ -125,6 +138,10 @@ impl Arbiter<'_> {
             self.client_gone(number);
         }
     }
+}
+
+fn full(error: Error) -> Error {
+    error.context("the arbiter may not open more descriptors for clients")
 }
 
 /// Says why, as far as there is room at once, and closes.

@@ -58,7 +58,8 @@ pub fn serve(mut settings: Settings, path: &Path, apps: &Apps) -> Result<()> {
         endpoint.path().display(),
         arbiter.settings.policy.workers
     );
-    arbiter.door = Some(Door::new(endpoint)?);
+    let workers = arbiter.settings.policy.workers;
+    arbiter.door = Some(Door::new(endpoint, fd::nofile()?, workers)?);
     arbiter.live()
 }
 

@@ -89,6 +89,11 @@ pub fn raise_nofile() -> Result<(u64, u64)> {
     Ok((soft, soft.max(hard)))
 }
 
+/// How many descriptors this process may have. See `getrlimit(2)`.
+pub fn nofile() -> Result<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, _)| soft).map_err(named("getrlimit"))
+}
+
 /// Sets the soft limit on descriptors, at most to the hard one. See `setrlimit(2)`.
 pub fn set_nofile_soft(soft: u64) -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(named("getrlimit"))?;

@@ -119,7 +119,7 @@ fn a_daemon_by_its_file_and_by_options() -> Outcome {
     private("d");
     let settings = "# the night shift\nsocket = \"pool.sock\"  # beside this file\nworkers = 3\nthreads = 2\n\
         timeout_ms = 60_000\nkill_grace_ms = 100\nstop_grace_ms = 2_000\nboot_timeout_ms = 9_000\nrestarts = 3\n\
-        restarts_within_ms = 1000\nbackoff_first_ms = 10\nbackoff_longest_ms = 20\nwait = \"park\"\ndemo = true\n\
+        restarts_within_ms = 1000\nbackoff_first_ms = 10\nbackoff_longest_ms = 20\nkeep_warm_ms = 500\nwait = \"park\"\ndemo = true\n\
         app = [\"stokehold.demo:Demo\"]\n";
     fs::write("d/pool.toml", settings).unwrap();
     let daemon = Daemon::start("d/pool.sock", &["--config", "d/pool.toml"])?;

@@ -26,6 +26,7 @@ crate::tests! {
     the_second_sigterm_means_now,
     sighup_does_not_end_a_daemon,
     a_daemon_that_is_killed_takes_its_pool_along,
+    workers_of_a_daemon_inherit_nothing_of_it,
     a_path_that_is_served_is_refused,
     a_socket_of_a_killed_daemon_is_replaced,
     what_no_daemon_made_stays,
@@ -35,6 +36,7 @@ crate::tests! {
     a_client_of_another_layout_is_refused,
     silent_connections_are_closed,
     silent_connections_keep_nobody_out,
+    clients_leave_descriptors_for_workers,
     a_daemon_out_of_descriptors_recovers,
     a_client_of_another_user_is_sent_away,
     a_process_with_threads_does_not_serve,
@@ -123,11 +125,6 @@ fn the_path_is_for_its_user_alone_from_the_first_moment() -> Outcome {
     for path in [PATH, "d/pool.sock.lock", "d/pool.sock.pid"] {
         assert_eq!(mode(path), 0o600, "{path}");
     }
-    // Neither listener nor lock is in a worker.
-    let worker = client.worker_pids()[0];
-    let theirs = proc::descriptors(worker);
-    assert!(theirs.values().all(|to| !to.contains("pool.sock")), "{theirs:?}");
-    assert_eq!(theirs.get(&0).map(String::as_str), Some("/dev/null"));
     drop(client);
     end(kid);
     Ok(())
@@ -201,6 +198,33 @@ fn a_daemon_that_is_killed_takes_its_pool_along() -> Outcome {
     assert_eq!(kid.end(), ExitStatus::Signaled(9));
     assert_eq!(fails(call(&client, "add").args((1, 1)).execute()).code(), Code::ArbiterDied);
     fs::remove_dir_all("d").unwrap();
+    Ok(())
+}
+
+/// Not its listener, its lock, its loop, its signals, its pidfds, nor those of clients and of other workers.
+fn workers_of_a_daemon_inherit_nothing_of_it() -> Outcome {
+    let _guard = PoolGuard::new();
+    // What was open before it served belongs to the program, and stays.
+    let kept = proc::descriptors(std::process::id());
+    let (kid, client) = served(2);
+    let clients: Vec<Client> = (0..5).map(|_| joined(PATH)).collect();
+    works(&clients[4]);
+    // One that is born among all that.
+    let before = client.worker_pids();
+    kill(before[0], Signal::SIGKILL);
+    let worker = ready(&client, 2, &before[..1]).into_iter().find(|pid| !before.contains(pid)).unwrap();
+    let mut theirs = proc::descriptors(worker);
+    assert_eq!(theirs.get(&0).map(String::as_str), Some("/dev/null"));
+    theirs.retain(|fd, to| kept.get(fd) != Some(to));
+    let own = |to: &str| theirs.values().filter(|is| is.starts_with(to)).count();
+    assert_eq!(own("socket:"), 2, "to the arbiter, for its control thread and the others: {theirs:?}");
+    for foreign in ["anon_inode:[eventpoll]", "anon_inode:[signalfd]", "anon_inode:[pidfd]"] {
+        assert_eq!(own(foreign), 0, "{theirs:?}");
+    }
+    assert!(theirs.values().all(|to| !to.contains("pool.sock")), "{theirs:?}");
+    assert!(theirs.values().all(|to| !to.contains("pidfd")), "{theirs:?}");
+    drop((clients, client));
+    end(kid);
     Ok(())
 }
 
@@ -420,25 +444,88 @@ fn silent_connections_keep_nobody_out() -> Outcome {
     Ok(())
 }
 
-fn a_daemon_out_of_descriptors_recovers() -> Outcome {
+/// Clients may not take what is needed to replace workers.
+fn clients_leave_descriptors_for_workers() -> Outcome {
     let _guard = PoolGuard::new();
     let kid = Kid::new(|| {
-        setrlimit(Resource::RLIMIT_NOFILE, 48, 48).unwrap();
-        builder(1).serve(PATH).map_or(1, |()| 0)
+        setrlimit(Resource::RLIMIT_NOFILE, 100, 100).unwrap();
+        builder(2).serve(PATH).map_or(1, |()| 0)
     });
     let client = joined(PATH);
-    ready(&client, 1, &[]);
-    works(&client);
-    // The silent ones take what is left; who comes then is told why, and is not left hanging.
-    let flood: Vec<UnixStream> = (0..100).map(|_| UnixStream::connect(PATH).unwrap()).collect();
-    let error = Client::connect_path(PATH, Options::default()).unwrap_err();
+    ready(&client, 2, &[]);
+    let mut others = Vec::new();
+    let error = loop {
+        match Client::connect_path(PATH, Options::default()) {
+            Ok(client) => others.push(client),
+            Err(error) => break error,
+        }
+        assert!(others.len() < 100);
+    };
     assert!(error.to_string().contains("open more"), "{error}");
-    works(&client);
-    drop(flood);
+    assert!(others.len() >= 3, "{}", others.len());
+    for _ in 0..3 {
+        let before = client.worker_pids();
+        before.iter().for_each(|pid| kill(*pid, Signal::SIGKILL));
+        ready(&client, 2, &before);
+        works(&client);
+    }
+    drop(others);
     works(&joined(PATH));
     drop(client);
     end(kid);
     Ok(())
+}
+
+/// Not even for a moment to send somebody away with: told by a timer, since the listener does not tell again.
+fn a_daemon_out_of_descriptors_recovers() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(1);
+    works(&client);
+    let daemon = kid.pid.as_raw() as u32;
+    // No number is left but those in use; the one in reserve is among them.
+    let used = proc::descriptors(daemon).into_keys().max().unwrap() + 1;
+    let before = limit_descriptors(daemon, used.into());
+    // Holes are filled first; then everybody is told why, and nobody is left hanging.
+    let mut others = Vec::new();
+    let error = loop {
+        match Client::connect_path(PATH, Options::default()) {
+            Ok(client) => others.push(client),
+            Err(error) => break error,
+        }
+        assert!(others.len() < 100);
+    };
+    assert!(error.to_string().contains("Too many open files"), "{error}");
+    for _ in 0..50 {
+        let error = Client::connect_path(PATH, Options::default()).unwrap_err();
+        assert!(error.to_string().contains("Too many open files"), "{error}");
+    }
+    works(&client);
+    // Below what is in use: the reserve is of no use either, and who comes has to wait until it is better.
+    limit_descriptors(daemon, 3);
+    let waiting = UnixStream::connect(PATH).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    works(&client);
+    limit_descriptors(daemon, before);
+    let mut link = Link::new(waiting.into());
+    let answer =
+        link.ask(Message::new(wire::Kind::Status), wire::Kind::Response, Some(Duration::from_secs(20)));
+    answer.unwrap();
+    works(&joined(PATH));
+    drop((others, client));
+    end(kid);
+    Ok(())
+}
+
+/// Sets the limit of another process; returns what it was.
+fn limit_descriptors(pid: u32, limit: u64) -> u64 {
+    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let pid = pid as libc::pid_t;
+    // SAFETY: `old` is valid for the write of one rlimit; nothing is read.
+    assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old) }, 0);
+    let new = libc::rlimit { rlim_cur: limit, ..old };
+    // SAFETY: `new` is an initialised rlimit; nothing is written.
+    assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()) }, 0);
+    old.rlim_cur
 }
 
 fn a_client_of_another_user_is_sent_away() -> Outcome {

@@ -114,6 +114,7 @@ its socket.
   --kill-grace-ms N           how long a worker may go on with a call that nobody waits for; 1000 by default
   --stop-grace-ms N           how long workers may finish what they run at the end; 30000 by default
   --boot-timeout-ms N         how long a worker may take to become ready; 60000 by default
+  --keep-warm-ms N            how long idle shared memory for large payloads is kept; 10000 by default
   --restarts N                early deaths of workers that the pool takes ...
   --restarts-within-ms N      ... within this time; with one more it is degraded: 5 in 10000 by default
   --backoff-first-ms N        first and ...

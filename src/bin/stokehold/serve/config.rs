@@ -53,6 +53,7 @@ const SETTINGS: &[(&str, Type)] = &[
     ("kill-grace-ms", Type::Number),
     ("stop-grace-ms", Type::Number),
     ("boot-timeout-ms", Type::Number),
+    ("keep-warm-ms", Type::Number),
     ("restarts", Type::Number),
     ("restarts-within-ms", Type::Number),
     ("backoff-first-ms", Type::Number),
@@ -147,6 +148,7 @@ impl Config {
             ("kill-grace-ms", Item::Number(ms)) => builder.kill_grace_ms(ms),
             ("stop-grace-ms", Item::Number(ms)) => builder.stop_grace_ms(ms),
             ("boot-timeout-ms", Item::Number(ms)) => builder.boot_timeout_ms(ms),
+            ("keep-warm-ms", Item::Number(ms)) => builder.keep_warm_ms(ms),
             ("restarts", Item::Number(n)) => {
                 self.restarts.0 = narrow(n)?;
                 builder.restart_limit(self.restarts.0, self.restarts.1)
