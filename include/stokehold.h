@@ -251,6 +251,11 @@
 #define STK_WAIT_SPIN 2
 
 /**
+ * For stk_pending_wait: as long as it takes.
+ */
+#define STK_FOREVER 18446744073709551615ull
+
+/**
  * Nothing.
  */
 #define STK_KIND_NONE 0
@@ -314,6 +319,16 @@ typedef struct stk_call stk_call;
 typedef struct stk_client stk_client;
 
 /**
+ * The outcomes of calls that stk_submit_to sent, and a descriptor that is readable when there may be one. The loop: watch
+ * stk_completions_fd for reading, level- or edge-triggered; when it is readable, call stk_completions_next until it
+ * returns STK_PENDING.
+ *
+ * Any thread may submit and cancel while one waits at the descriptor. Yours to free, which cancels what is in flight; one
+ * at a time for each client.
+ */
+typedef struct stk_completions stk_completions;
+
+/**
  * The configuration of one pool. Given to stk_pool_start, which consumes it; else yours to free.
  *
  * The functions that set something return STK_INVALID for text, numbers and descriptors that mean nothing; whether the
@@ -327,6 +342,12 @@ typedef struct stk_config stk_config;
  * It belongs to no thread and to no pool: it can be read after everything else was freed.
  */
 typedef struct stk_error stk_error;
+
+/**
+ * A call in flight, or one whose outcome was fetched. Yours to free, which cancels it if it is in flight. Any thread
+ * may wait for it, one at a time.
+ */
+typedef struct stk_pending stk_pending;
 
 /**
  * A supervised pool of worker processes. Yours to free, in any order with everything else; to free it is to kill its
@@ -555,6 +576,32 @@ typedef struct {
 } stk_options;
 
 /**
+ * How one call ended.
+ */
+typedef struct {
+    /**
+     * What it was submitted with.
+     */
+    uint64_t token;
+    /**
+     * Its result, yours to free; NULL unless `status` is STK_OK.
+     */
+    stk_result *result;
+    /**
+     * What is known of its failure, yours to free; NULL if `status` is STK_OK.
+     */
+    stk_error *error;
+    /**
+     * Its outcome: STK_OK, or STK_APP to STK_SHUTTING_DOWN, or STK_OS.
+     */
+    stk_status status;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} stk_completion;
+
+/**
  * A walk over a list or a dict. Like a value it owns nothing and is valid as long as what it walks over; one that is
  * all zero bytes has ended. Only this library writes one.
  */
@@ -689,6 +736,11 @@ typedef struct {
  * A call still carries the lease: its bytes must not be written.
  */
 #define STK_LENT 405
+
+/**
+ * The outcome of the call is not there yet. No error object comes with it.
+ */
+#define STK_PENDING 406
 
 #ifdef __cplusplus
 extern "C" {
@@ -1250,7 +1302,8 @@ stk_status stk_args_key(stk_args *args, stk_str key);
  *
  * Any status from STK_APP to STK_SHUTTING_DOWN is the call's one outcome. STK_FORKED, STK_INVALID, STK_STALE_LEASE and
  * STK_REENTRANT mean that it was not sent. Others (STK_OS: no memory, no descriptors) may come before or after the app
- * ran: stk_error_started says -1 then. A call in flight cannot be cancelled from C yet; give it a deadline.
+ * ran: stk_error_started says -1 then. To cancel a call
+ * in flight, or to do something else meanwhile: stk_submit, stk_submit_to.
  */
 stk_status stk_execute(const stk_client *client,
                        stk_str app,
@@ -1259,6 +1312,98 @@ stk_status stk_execute(const stk_client *client,
                        const stk_options *options,
                        stk_result **result,
                        stk_error **error);
+
+/**
+ * Sends a call and does not wait for it: never blocks for a worker. Parameters as of stk_execute. A call that fails here
+ * was not sent: STK_OVERLOADED at once when 64 are in flight or held as results. It is not sent twice, even if its options
+ * say that it may run twice.
+ *
+ * Its deadline is enforced by whoever waits for it, or looks: a handle that is merely kept keeps its call.
+ */
+STK_MUST_USE
+stk_status stk_submit(const stk_client *client,
+                      stk_str app,
+                      stk_str action,
+                      stk_args *args,
+                      const stk_options *options,
+                      stk_pending **pending,
+                      stk_error **error);
+
+/**
+ * Waits for the outcome, for at most `timeout_ms`: 0 looks and does not wait, STK_FOREVER waits as long as it takes.
+ * STK_PENDING, without an error object, while there is none. Everything else is the outcome, as stk_execute gives it, and
+ * it is given once: after that STK_INVALID. `result` may be NULL: then it is let go of.
+ *
+ * Blocks the calling thread, and no other.
+ */
+stk_status stk_pending_wait(stk_pending *pending,
+                            uint64_t timeout_ms,
+                            stk_result **result,
+                            stk_error **error);
+
+/**
+ * Cancels the call and gives its outcome: STK_CANCELLED, unless another came first. The worker is not interrupted; what it
+ * answers is dropped. STK_INVALID if the outcome was given before.
+ */
+stk_status stk_pending_cancel(stk_pending *pending,
+                              stk_result **result,
+                              stk_error **error);
+
+/**
+ * Frees the handle; a call in flight is cancelled. NULL is nothing.
+ */
+void stk_pending_free(stk_pending *pending);
+
+/**
+ * A queue of completions for this client. Takes three descriptors, and asks the arbiter, for at most 30 seconds.
+ * STK_BAD_REQUEST while the client has another.
+ */
+STK_MUST_USE stk_status stk_completions_new(const stk_client *client, stk_completions **completions, stk_error **error);
+
+/**
+ * Cancels what is in flight and frees the queue. NULL is nothing.
+ */
+void stk_completions_free(stk_completions *completions);
+
+/**
+ * The descriptor, for epoll, poll or select: readable when there may be an outcome, at the next deadline, when the
+ * supervising process dies, and now and then for nothing. Nothing else is to be done with it: it is the queue's, not
+ * yours to close. -1 for NULL.
+ */
+int32_t stk_completions_fd(const stk_completions *completions);
+
+/**
+ * Sends a call whose outcome comes out of `completions`, which is this client's, with this token. Parameters otherwise as of
+ * stk_submit. A call that fails here was not sent, and nothing comes out.
+ */
+STK_MUST_USE
+stk_status stk_submit_to(const stk_client *client,
+                         stk_str app,
+                         stk_str action,
+                         stk_args *args,
+                         const stk_options *options,
+                         const stk_completions *completions,
+                         uint64_t token,
+                         stk_error **error);
+
+/**
+ * The next outcome. STK_PENDING if there is none yet: then the descriptor becomes readable when there may be one. The status
+ * of the function is not that of the call, which is in `completion`. Does not block, except to fetch memory of a worker that is
+ * met for the first time. In a copy by fork there is never one.
+ */
+stk_status stk_completions_next(const stk_completions *completions,
+                                stk_completion *completion);
+
+/**
+ * Cancels the calls with this token that are in flight. Their outcomes come out as all others do: STK_CANCELLED, unless
+ * another came first. Where there is no such call nothing happens, and that is STK_OK.
+ */
+stk_status stk_completions_cancel(const stk_completions *completions, uint64_t token);
+
+/**
+ * How many outcomes are still to come. 0 for NULL.
+ */
+size_t stk_completions_in_flight(const stk_completions *completions);
 
 /**
  * Lets go of the result. NULL is nothing.

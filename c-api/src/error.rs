@@ -99,6 +99,10 @@ impl stk_error {
         }
     }
 
+    pub(crate) fn status(&self) -> stk_status {
+        self.status
+    }
+
     pub(crate) fn text(&self) -> String {
         self.message.to_string_lossy().into_owned()
     }

@@ -3,9 +3,8 @@
 use crate::args::stk_args;
 use crate::client::stk_client;
 use crate::error::stk_error;
-use crate::fault::Fault;
 use crate::guard::{Handle, Out, guard_handle, not_in_log_callback, owned};
-use crate::init::read_sized;
+use crate::parts::Parts;
 use crate::result::stk_result;
 use crate::status::*;
 use crate::text::stk_str;
@@ -31,7 +30,8 @@ pub struct stk_options {
 ///
 /// Any status from STK_APP to STK_SHUTTING_DOWN is the call's one outcome. STK_FORKED, STK_INVALID, STK_STALE_LEASE and
 /// STK_REENTRANT mean that it was not sent. Others (STK_OS: no memory, no descriptors) may come before or after the app
-/// ran: stk_error_started says -1 then. A call in flight cannot be cancelled from C yet; give it a deadline.
+/// ran: stk_error_started says -1 then. To cancel a call
+/// in flight, or to do something else meanwhile: stk_submit, stk_submit_to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_execute(
     client: *const stk_client,
@@ -48,29 +48,11 @@ pub unsafe extern "C" fn stk_execute(
     unsafe {
         guard_handle(client, error, |client| {
             not_in_log_callback()?;
-            let (app, action) = (app.read("app")?, action.read("action")?);
             let out = if result.is_null() { None } else { Some(Out::new(result, "result")?) };
-            let mut args = args?.unwrap_or_default();
-            args.poison().check(stk_args::NAME)?;
-            args.seal()?;
-            let (positional, named) = args.parts();
-            let mut call = client.inner.call(app, action).args(positional).kwargs(named);
-            if !options.is_null() {
-                let options = read_sized(options, "options")?;
-                if options.idempotent > 1 || options.reserved != 0 {
-                    return Err(Fault::invalid("`options->idempotent` is not 0 or 1, or `reserved` not 0"));
-                }
-                if options.deadline_ms > 0 {
-                    call = call.deadline_ms(options.deadline_ms);
-                }
-                if options.idempotent == 1 {
-                    call = call.idempotent();
-                }
-            }
-            match (call.execute(), out) {
-                (Ok(response), Some(out)) => out.write(stk_result::boxed(response)),
-                (Ok(_), None) => {}
-                (Err(error), _) => return Err(error.into()),
+            let parts = Parts::read(app, action, args, options)?;
+            let response = parts.call(client).execute()?;
+            if let Some(out) = out {
+                out.write(stk_result::boxed(response));
             }
             Ok(())
         })

@@ -82,7 +82,8 @@ fn finish(error: *mut *mut stk_error, outcome: Checked<()>) -> stk_status {
 #[cold]
 fn hand_over(error: *mut *mut stk_error, fault: Fault) -> stk_status {
     let status = fault.status();
-    if !error.is_null() && error.is_aligned() {
+    // That the outcome is not there yet is no failure, and asked for often.
+    if status != STK_PENDING && !error.is_null() && error.is_aligned() {
         let made = catch_unwind(AssertUnwindSafe(|| stk_error::new(fault)))
             .unwrap_or_else(|payload| stk_error::new(Fault::panicked(payload)));
         // SAFETY: the caller's promise for its output.

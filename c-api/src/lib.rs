@@ -38,6 +38,10 @@ mod args;
 
 mod execute;
 
+mod pending;
+
+mod completions;
+
 mod result;
 
 mod value;
@@ -49,6 +53,7 @@ mod library;
 // What C does not see.
 mod fault;
 mod guard;
+mod parts;
 mod stdio;
 mod tree;
 

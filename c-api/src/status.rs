@@ -71,6 +71,8 @@ pub const STK_REENTRANT: stk_status = 403;
 pub const STK_PANIC: stk_status = 404;
 /// A call still carries the lease: its bytes must not be written.
 pub const STK_LENT: stk_status = 405;
+/// The outcome of the call is not there yet. No error object comes with it.
+pub const STK_PENDING: stk_status = 406;
 
 statuses! {
     STK_OK "it worked";
@@ -98,6 +100,7 @@ statuses! {
     STK_REENTRANT "not to be called from within a log callback";
     STK_PANIC "the library panicked";
     STK_LENT "a call still carries the lease";
+    STK_PENDING "the outcome is not there yet";
 }
 
 /// The name of a status, such as "STK_WORKER_DIED". A constant that lives for ever; "unknown status" for a number that

@@ -59,10 +59,12 @@ const JOBS: &[Job] = &[
     Job { name: "panics", run: c_program },
     Job { name: "hosts", run: c_program },
     Job { name: "serve", run: c_program },
+    Job { name: "submitted", run: c_program },
     Job { name: "exceptions", run: cxx_program },
     Job { name: "example_single", run: example_single },
     Job { name: "example_threads", run: example_threads },
     Job { name: "example_plugin", run: example_plugin },
+    Job { name: "example_epoll", run: example_epoll },
     Job { name: "example_served", run: example_served },
     Job { name: "header_alone_c11", run: header },
     Job { name: "header_alone_cxx17", run: header },
@@ -241,6 +243,13 @@ fn example_plugin(setup: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {
         }
         other => vec![(name.to_owned(), other.verdict())],
     }
+}
+
+fn example_epoll(setup: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {
+    // One worker: in the order in which they were sent.
+    let counts = [(10, 4), (1000, 168), (100_000, 9592), (1_000_000, 78_498)];
+    let expected = counts.map(|(limit, primes)| format!("primes below {limit}: {primes}"));
+    example(setup, name, "epoll", &[], &expected.each_ref().map(String::as_str))
 }
 
 fn example_served(setup: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {
