@@ -25,8 +25,12 @@ pub trait Contender {
     /// A block of trips, a nanosecond count for each. Here, so that the loop is compiled for each contender.
     fn block(&mut self, shape: Shape, samples: &mut Vec<u32>) -> Result<()> {
         self.begin()?;
+        let start = clock::monotonic_ns();
         for _ in 0..shape.warm_up {
             self.trip()?;
+            if clock::monotonic_ns() - start > shape.longest_ns {
+                break;
+            }
         }
         let start = clock::monotonic_ns();
         let mut last = start;
@@ -46,11 +50,11 @@ pub trait Contender {
 /// What a block is.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Trips before the first that is timed.
+    /// Trips before the first that is timed, at most.
     pub warm_up: usize,
     /// Trips that are timed, at most.
     pub trips: usize,
-    /// No trip begins after this time.
+    /// No trip of either kind begins after this time.
     pub longest_ns: u64,
 }
 
@@ -58,7 +62,7 @@ impl Shape {
     /// For round trips of microseconds.
     pub const SHORT: Shape = Shape { warm_up: 50, trips: 2_000, longest_ns: 100_000_000 };
     /// For round trips of up to tens of milliseconds.
-    pub const LONG: Shape = Shape { warm_up: 1, trips: 200, longest_ns: 50_000_000 };
+    pub const LONG: Shape = Shape { warm_up: 20, trips: 500, longest_ns: 50_000_000 };
     /// For what can be done once: [`Contender::begin`] makes everything anew.
     pub const ONCE: Shape = Shape { warm_up: 0, trips: 1, longest_ns: 0 };
 }
