@@ -51,7 +51,7 @@
  *   cannot, and a view of it must not be. All descriptors of this library are closed on exec.
  * Trust. The processes of a pool are programs of one user that use this library. Payload bytes are read in place on the
  *   premise that nobody writes a block after lending it; everything else is copied before it is looked at.
- * Limits. 1 GiB a message; 64 calls in flight a client; 2 GiB of shared memory a client and a worker; 1,024 clients, 64
+ * Limits. 1 GiB a message; 64 calls in flight a client; 2 GiB of shared memory a client, 4.25 a worker; 1,024 clients, 64
  *   workers, 256 apps a pool; names of 255 bytes; lists and dicts of 1,048,576 entries, nested 510 deep.
  *
  * In C++ this header is the same; callbacks must not let exceptions out. C++17 has no designated initializers:
@@ -934,8 +934,9 @@ stk_status stk_call_bytes(const stk_call *call, size_t i, stk_bytes *out);
  * Memory of `size` bytes in which a result is built, which the caller will read in place: fill it, then give it to
  * stk_reply_lease. Not cleared; aligned to 64 bytes. What is not given away is released when the call ends.
  *
- * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the worker's 2 GiB (of regions, which are larger than the leases in
- * them); STK_OS when the memory file system is full.
+ * STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past what a worker has for one client, with the results that it holds
+ * (1 GiB and 64 MiB), or for all (4.25 GiB); STK_OS when the memory file system is full. An app that returns the
+ * former makes it the caller's outcome.
  */
 stk_status stk_call_lease(const stk_call *call, size_t size, stk_lease *lease);
 

@@ -123,7 +123,7 @@ pub enum Bound {
     Calls,
     /// Bytes of payload.
     Bytes,
-    /// Result records or blocks of a worker.
+    /// Results of a worker: its 256 records, or bytes, for one client or for all.
     Results,
     /// Clients of a pool.
     Clients,

@@ -167,7 +167,9 @@ impl AnyApp for CApp {
             fault.status() == status || (status == STK_BAD_REQUEST && fault.status() == STK_VALUE)
         });
         let why = match found {
-            Some(Fault::There(error)) if matches!(error.code(), Code::Deadline | Code::BadRequest) => {
+            Some(Fault::There(error))
+                if matches!(error.code(), Code::Deadline | Code::BadRequest | Code::Overloaded) =>
+            {
                 return Err(error);
             }
             Some(fault) => fault.text(),
@@ -411,8 +413,9 @@ pub unsafe extern "C" fn stk_call_bytes(call: *const stk_call, i: usize, out: *m
 /// Memory of `size` bytes in which a result is built, which the caller will read in place: fill it, then give it to
 /// stk_reply_lease. Not cleared; aligned to 64 bytes. What is not given away is released when the call ends.
 ///
-/// STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past the worker's 2 GiB (of regions, which are larger than the leases in
-/// them); STK_OS when the memory file system is full.
+/// STK_BAD_REQUEST past 1 GiB; STK_OVERLOADED past what a worker has for one client, with the results that it holds
+/// (1 GiB and 64 MiB), or for all (4.25 GiB); STK_OS when the memory file system is full. An app that returns the
+/// former makes it the caller's outcome.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_call_lease(
     call: *const stk_call,

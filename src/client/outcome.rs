@@ -23,6 +23,9 @@ pub(super) fn take(
     let (region, offset) = match Place::unpack(lane.line(call).result()) {
         Some(Place::Record { region, offset }) => (region, offset),
         Some(Place::Expired) => return end(&lane, call, word, ErrorKind::Deadline { started: false }),
+        Some(Place::Full { limit }) => {
+            return end(&lane, call, word, ErrorKind::Overloaded { bound: Bound::Results, limit });
+        }
         Some(Place::NoRoom) => {
             let kind = ErrorKind::Overloaded { bound: Bound::Results, limit: RESULT_RECORDS as u64 };
             return end(&lane, call, word, kind);

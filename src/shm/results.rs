@@ -48,8 +48,13 @@ pub enum Place {
     },
     /// Nowhere: the deadline had passed before the app saw the call.
     Expired,
-    /// Nowhere: the worker has no memory left for it.
+    /// Nowhere: the worker has no record left for it.
     NoRoom,
+    /// Nowhere: the worker has no memory left for it.
+    Full {
+        /// How many bytes it may have; less than 2^40, not 0.
+        limit: u64,
+    },
 }
 
 /// Flag of a result record: the error in it is the caller's, not the app's.
@@ -59,6 +64,8 @@ pub const DEADLINE: u64 = 2;
 
 /// The place of a region that no record is in.
 const NOWHERE: u64 = u16::MAX as u64;
+/// The largest limit that there is room for.
+const MOST: u64 = (1 << 40) - 1;
 
 impl Place {
     /// As a call line carries it.
@@ -67,6 +74,7 @@ impl Place {
             Place::Record { region, offset } => (region as u64) << 48 | offset,
             Place::Expired => NOWHERE << 48 | 1,
             Place::NoRoom => NOWHERE << 48 | 2,
+            Place::Full { limit } => NOWHERE << 48 | limit.clamp(1, MOST) << 8 | 3,
         }
     }
 
@@ -75,6 +83,7 @@ impl Place {
         match (raw >> 48, raw & ((1 << 48) - 1)) {
             (NOWHERE, 1) => Some(Place::Expired),
             (NOWHERE, 2) => Some(Place::NoRoom),
+            (NOWHERE, full) if full & 0xff == 3 && full >> 8 != 0 => Some(Place::Full { limit: full >> 8 }),
             (NOWHERE, _) => None,
             (region, offset) => Some(Place::Record { region: region as u16, offset }),
         }

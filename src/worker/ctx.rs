@@ -31,9 +31,14 @@ impl Ctx {
     /// Memory for a result of `len` bytes, in which it can be built in place. Not cleared.
     ///
     /// # Errors
-    /// `BadRequest` past 1 GiB; `Overloaded{bytes}` past the worker's quota; `Os` when the memory file system is full.
+    /// `BadRequest` past 1 GiB; `Overloaded` past what a worker has for one client (1 GiB and 64 MiB, with the results that
+    /// the client holds) or for all (4.25 GiB); `Os` when the memory file system is full. If a call ends with the
+    /// `Overloaded`, it is its caller's outcome.
     pub fn lease(&self, len: usize) -> Result<Lease> {
-        Lease::of(&self.worker, len)
+        match self.running() {
+            Some(running) => running.lease(&self.worker, len),
+            None => Lease::of(&self.worker, len, None),
+        }
     }
 
     /// A lease filled with these bytes.

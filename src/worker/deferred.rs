@@ -79,7 +79,7 @@ impl Deferred {
     /// # Errors
     /// As there.
     pub fn lease(&self, len: usize) -> Result<Lease> {
-        Lease::of(self.worker(), len)
+        self.call().running.lease(self.worker(), len)
     }
 
     /// A lease filled with these bytes.

@@ -1,16 +1,16 @@
 //! The result records of a worker: which are free, which are held for a client until it moves its call on.
 
 use super::free::Free;
+use super::share::Charged;
 use crate::limits::{LANE_CALLS, RESULT_RECORDS};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::ring::Generation;
-use crate::shm::Placed;
 use crossbeam::atomic::AtomicCell;
 
 /// Free records, and the block that a taken one refers to. Lock-free; shared by the worker's threads.
 pub struct Records {
     free: Free<{ RESULT_RECORDS / 64 }>,
-    blocks: Box<[AtomicCell<Option<Box<Placed>>>]>,
+    blocks: Box<[AtomicCell<Option<Box<Charged>>>]>,
 }
 
 impl Records {
@@ -25,12 +25,12 @@ impl Records {
     }
 
     /// Ties a block to a taken record: it is given back when the record is. Returns the one tied to it before.
-    pub fn attach(&self, record: usize, block: Placed) -> Option<Placed> {
+    pub fn attach(&self, record: usize, block: Charged) -> Option<Charged> {
         self.blocks[record].swap(Some(Box::new(block))).map(|b| *b)
     }
 
     /// The record is free again; returns its block.
-    pub fn give_back(&self, record: usize) -> Option<Placed> {
+    pub fn give_back(&self, record: usize) -> Option<Charged> {
         let block = self.blocks[record].take().map(|b| *b);
         self.free.give_back(record);
         block

@@ -8,6 +8,7 @@ use super::runtime::Worker;
 use super::{Args, Ctx, Reply, panics};
 use crate::error::{AppError, Code, Error, Kind as ErrorKind};
 use crate::limits::INLINE_LEN;
+use crate::primitive::{AtomicBool, Ordering};
 use crate::ring::{Completed, Entry};
 use crate::shm::{
     BAD_REQUEST, Begun, Body as At, DEADLINE, OwnRecord, Owner, Pinned, Place, Region, ResultKey, Results,
@@ -60,7 +61,10 @@ impl Worker {
         }
         let id = Header::decode(&lane.requests.record(entry.call).header()).map_or(0, |header| header.id);
         let memory = ClientMemory::new(&**self, lane.serial);
-        let ctx = Ctx::new(self.clone(), Some(Running { lane, entry, begin: thread, deadline }));
+        let ctx = Ctx::new(
+            self.clone(),
+            Some(Running { lane, entry, begin: thread, deadline, refused: AtomicBool::new(false) }),
+        );
         let mut body = Body::Inline { len: 0, room: [0; INLINE_LEN] };
         let answer = self.answer(&ctx, &memory, &mut body);
         let running = ctx.into_running().unwrap_or_else(|| unreachable!("it was given one"));
@@ -120,11 +124,15 @@ impl Worker {
         }
     }
 
-    /// A deadline that an app reports, and that is not this call's, is that of another call of the app's own making.
+    /// A deadline that an app reports, and that is not this call's, is that of another call of the app's own making. So is
+    /// a want of room, where this one was refused none.
     pub(super) fn settle(&self, answer: Result<Reply, Error>, running: &Running) -> Result<Reply, Error> {
         match answer {
             Err(error) if error.code() == Code::Deadline && running.check_deadline(self).is_ok() => {
                 Err(Error::app("Deadline", error))
+            }
+            Err(error) if error.code() == Code::Overloaded && !running.refused.load(Ordering::Relaxed) => {
+                Err(Error::app("Overloaded", error))
             }
             answer => answer,
         }
@@ -136,12 +144,20 @@ impl Worker {
             return self.complete(lane, entry, Place::NoRoom, None);
         };
         let written = match answer {
-            Ok(reply) => self.write_reply(record, id, reply).or_else(|e| self.write_error(record, id, &e)),
-            Err(error) => self.write_error(record, id, &error),
+            Ok(reply) => self.write_reply(lane, record, id, reply),
+            Err(error) => Err(error),
         };
-        if written.is_err() {
+        let written = written.or_else(|error| match error.code() {
+            Code::Overloaded => Err(error), // it would lack the same memory
+            _ => self.write_error(lane, record, id, &error),
+        });
+        if let Err(error) = written {
             self.free_record(record);
-            return self.complete(lane, entry, Place::NoRoom, None);
+            let place = match error.kind() {
+                ErrorKind::Overloaded { limit, .. } => Place::Full { limit: *limit },
+                _ => Place::NoRoom,
+            };
+            return self.complete(lane, entry, place, None);
         }
         let key = ResultKey { lane: lane.serial, call: entry.call, generation: entry.generation };
         self.results.name(record, key);
@@ -184,23 +200,28 @@ impl Worker {
         }
     }
 
-    fn write_reply(&self, record: usize, id: u64, answer: Reply) -> Result<(), Error> {
+    fn write_reply(&self, lane: &Lane, record: usize, id: u64, answer: Reply) -> Result<(), Error> {
         match answer.0 {
             Form::Inline { len, room } => {
                 self.write_inline(record, Kind::Response, id, 0, &room[..len]);
                 reply::give_back(room);
                 Ok(())
             }
-            Form::Large(body) => self.write_large(record, Kind::Response, id, 0, &body),
+            Form::Large(body) => self.write_large(lane, record, Kind::Response, id, 0, &body),
             Form::Lent(lease) => {
-                let Some(placed) = lease.into_placed() else {
+                let Some(mut block) = lease.into_block() else {
                     return Err(Error::bad_request("the lease was given away already"));
                 };
+                // It may be from the app's `init`, or from another client's call.
+                if let Err(error) = self.charge(&mut block, &lane.share) {
+                    self.free_block(block);
+                    return Err(error);
+                }
                 let mut place = [0; INLINE_LEN];
                 let mut e = Encoder::new(&mut place);
-                let reference: Reference = placed.reference();
+                let reference: Reference = block.placed.reference();
                 let encoded = wire::response(&reference, &mut e).map(|()| e.finish());
-                drop(self.records.attach(record, placed));
+                drop(self.records.attach(record, block));
                 match encoded {
                     Ok(Ok(len)) => {
                         self.write_inline(record, Kind::Response, id, 0, &place[..len]);
@@ -216,7 +237,7 @@ impl Worker {
         }
     }
 
-    fn write_error(&self, record: usize, id: u64, error: &Error) -> Result<(), Error> {
+    fn write_error(&self, lane: &Lane, record: usize, id: u64, error: &Error) -> Result<(), Error> {
         let (said, flags) = describe(error);
         let mut body = vec![0; INLINE_LEN];
         loop {
@@ -228,7 +249,7 @@ impl Worker {
                     self.write_inline(record, Kind::Error, id, flags, &body[..len]);
                     return Ok(());
                 }
-                Ok(len) => return self.write_large(record, Kind::Error, id, flags, &body[..len]),
+                Ok(len) => return self.write_large(lane, record, Kind::Error, id, flags, &body[..len]),
                 Err(more) => body.resize(more.needed, 0),
             }
         }
@@ -239,13 +260,22 @@ impl Worker {
         self.results.record(record).write(header.encode(), At::Inline(body.len()), flags, body);
     }
 
-    fn write_large(&self, record: usize, kind: Kind, id: u64, flags: u64, body: &[u8]) -> Result<(), Error> {
-        let mut placed = self.allocate(body.len())?;
+    fn write_large(
+        &self,
+        lane: &Lane,
+        record: usize,
+        kind: Kind,
+        id: u64,
+        flags: u64,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        let mut block = self.allocate(body.len(), Some(&lane.share))?;
+        let placed = &mut block.placed;
         placed.bytes_mut().copy_from_slice(body);
         let header = Header { kind, len: body.len() as u32, id };
         let at = At::Block { region: placed.id.index, offset: placed.block.offset, len: body.len() };
         // A lease that could not be referred to may be tied to it already.
-        if let Some(old) = self.records.attach(record, placed) {
+        if let Some(old) = self.records.attach(record, block) {
             self.free_block(old);
         }
         self.results.record(record).write(header.encode(), at, flags, &[]);

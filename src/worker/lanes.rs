@@ -2,6 +2,7 @@
 
 use super::alert::KeptEvent;
 use super::held::Held;
+use super::share::Share;
 use crate::limits::MAX_LANES;
 use crate::primitive::{AtomicU64, AtomicUsize, Ordering};
 use crate::ring::Queue;
@@ -22,6 +23,8 @@ pub struct Lane {
     pub requests: Requests,
     /// Results of this worker that the client has not let go of.
     pub held: Held,
+    /// What it has of this worker's memory.
+    pub share: Arc<Share>,
     /// What its client's event loop watches, once that was needed.
     pub event: OnceLock<KeptEvent>,
 }

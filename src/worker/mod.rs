@@ -19,6 +19,7 @@ mod panics;
 mod reply;
 mod running;
 mod runtime;
+mod share;
 mod watch;
 
 pub use app::{AnyApp, App, Apps};

@@ -1,8 +1,10 @@
 //! A call that this worker has begun, wherever in the worker it is: on its app thread, or deferred.
 
+use super::Lease;
 use super::lanes::Lane;
 use super::runtime::Worker;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
+use crate::primitive::{AtomicBool, Ordering};
 use crate::ring::{Entry, State};
 use crate::shm::{BeginRecord, Deadline};
 use crate::sys::clock;
@@ -17,11 +19,22 @@ pub(super) struct Running {
     pub begin: usize,
     /// As its caller sent it.
     pub deadline: Deadline,
+    /// It was refused memory for its result.
+    pub refused: AtomicBool,
 }
 
 impl Running {
     pub fn record<'w>(&self, worker: &'w Worker) -> &'w BeginRecord {
         worker.results.begin_record(self.begin)
+    }
+
+    /// Memory for its result.
+    pub fn lease(&self, worker: &Arc<Worker>, len: usize) -> Result<Lease> {
+        Lease::of(worker, len, Some(&self.lane.share)).inspect_err(|error| {
+            if error.code() == Code::Overloaded {
+                self.refused.store(true, Ordering::Relaxed);
+            }
+        })
     }
 
     /// When its caller stops waiting.

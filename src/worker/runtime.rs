@@ -5,6 +5,7 @@ use super::app::AnyApp;
 use super::free::Free;
 use super::held::Records;
 use super::lanes::{Lane, Lanes};
+use super::share::{Charged, Share};
 use super::watch::Watch;
 use crate::conn::{Link, Message};
 use crate::error::{Code, Result};
@@ -14,7 +15,7 @@ use crate::ring::{
     Adaptive, CallLine, Entry, Generation, Life, Mode, Parker, Taken, Waited, Word, wake_idle,
 };
 use crate::shm::{
-    Board, Control, Fetch, Foreign, LaneState, OwnRecord, Placed, Quota, RESULT_BLOCKS, Region, RegionEntry,
+    Board, Control, Fetch, Foreign, LaneState, OwnRecord, Quota, RESULT_BLOCKS, Region, RegionEntry,
     RegionId, RegionKind, Register, Registry, Requests, Results, Retired, Store,
 };
 use crate::sys::futex::Kernel;
@@ -383,7 +384,15 @@ impl Worker {
         let requests = Requests::adopt(requests)?;
         self.foreign.insert(id, requests.region().clone());
         let (control, held) = (Control::adopt(control)?, super::held::Held::new());
-        let lane = Arc::new(Lane { index, serial, control, requests, held, event: OnceLock::new() });
+        let lane = Arc::new(Lane {
+            index,
+            serial,
+            control,
+            requests,
+            held,
+            share: Arc::default(),
+            event: OnceLock::new(),
+        });
         if let Some(old) = self.lanes.keep(lane.clone()) {
             self.forget(&old);
         }
@@ -413,18 +422,27 @@ impl Worker {
     }
 
     /// A result block.
-    pub(super) fn allocate(&self, len: usize) -> Result<Placed> {
-        match self.store.allocate(len, &self.fetcher) {
+    pub(super) fn allocate(&self, len: usize, share: Option<&Arc<Share>>) -> Result<Charged> {
+        let allocate = || Charged::new(share, len, || self.store.allocate(len, &self.fetcher));
+        match allocate() {
             Err(error) if error.code() == Code::Overloaded => {
                 self.reclaim_held();
-                self.store.allocate(len, &self.fetcher)
+                allocate()
             }
             other => other,
         }
     }
 
-    pub(super) fn free_block(&self, placed: Placed) {
-        self.store.free(placed);
+    /// Has a block count for this share, wherever it did before.
+    pub(super) fn charge(&self, block: &mut Charged, share: &Arc<Share>) -> Result<()> {
+        block.move_to(share).or_else(|_| {
+            self.reclaim_held();
+            block.move_to(share)
+        })
+    }
+
+    pub(super) fn free_block(&self, block: Charged) {
+        self.store.free(block.placed);
     }
 
     /// A result record; looks for some that clients let go of when none is free.
@@ -439,7 +457,7 @@ impl Worker {
     pub(super) fn free_record(&self, record: usize) {
         self.results.unname(record);
         if let Some(block) = self.records.give_back(record) {
-            self.store.free(block);
+            self.free_block(block);
         }
     }
 

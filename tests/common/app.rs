@@ -54,6 +54,10 @@ impl App for Faults {
                 lease.fill(byte as u8);
                 Ok(lease.into())
             }
+            "copy_of" => {
+                let (len,): (usize,) = args.parse()?;
+                Ok(Reply::from(&vec![0u8; len][..]))
+            }
             "is_filled" => {
                 let (byte, bytes): (i64, &[u8]) = args.parse()?;
                 Ok(Reply::from(is_filled(bytes, byte)))

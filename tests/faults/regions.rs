@@ -20,6 +20,8 @@ crate::tests! {
     a_region_of_the_next_owner_is_not_taken_for_the_last_ones,
     what_a_client_may_have_fits,
     a_gibibyte_there_and_back,
+    a_leaky_client_harms_only_itself,
+    a_leak_of_many_small_results_harms_only_its_client,
 }
 
 const MIB: usize = 1 << 20;
@@ -259,13 +261,83 @@ fn a_gibibyte_there_and_back() -> Outcome {
     for len in [(1 << 30) - 1, 1 << 30] {
         there_and_back(&client, 0xa5, len);
     }
-    let over = fails(call(&client, "fill").args((1, (1 << 30) + 1)).execute());
-    assert!(over.to_string().contains("1073741824"), "{over}");
+    for len in [(1 << 30) + 1, 2 << 30, i64::MAX] {
+        let over = fails(call(&client, "fill").args((1, len)).execute());
+        assert_eq!(over.code(), Code::BadRequest, "{over}");
+        assert!(over.to_string().contains("1073741824"), "{over}");
+    }
     assert_eq!(client.lease((1 << 30) + 1).unwrap_err().code(), Code::BadRequest);
     until("the memory is free", || {
         works(&client);
         none_is_left(&pool)
     });
     assert_eq!(client.worker_pids(), pid);
+    Ok(())
+}
+
+/// One that drops neither a result nor a lease comes to the end of its share, and no other does.
+fn a_leaky_client_harms_only_itself() -> Outcome {
+    memory_for(4 << 30)?;
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let (leaky, other) = (pool.client().unwrap(), pool.client().unwrap());
+    let workers = other.worker_pids();
+    let share = (1 << 30) + 64 * MIB;
+    let fill = |len: usize| call(&leaky, "fill").args((1, len)).execute();
+    let is_full = |error: &stokehold::Error| matches!(error.kind(), Kind::Overloaded { bound: Bound::Results, limit } if *limit == share as u64);
+    let mut results: Vec<_> = (0..8).map(|_| fill(128 * MIB).unwrap()).collect();
+    // What is left of it: 64 MiB.
+    for len in [65 * MIB, 128 * MIB, 1 << 30] {
+        let error = fails(fill(len));
+        assert!(is_full(&error) && error.started().is_none(), "{error:?}");
+        // Copied instead of lent it is no other.
+        let error = fails(call(&leaky, "copy_of").args((len.min(65 * MIB),)).execute());
+        assert!(is_full(&error), "{error:?}");
+        there_and_back(&other, 2, 40 * MIB);
+    }
+    results.push(fill(64 * MIB).unwrap());
+    assert!(is_full(&fails(fill(1))));
+    works(&leaky); // what needs no block needs no room
+    let mut leases = Vec::new();
+    while let Ok(lease) = leaky.lease(512 * MIB) {
+        leases.push(lease);
+    }
+    assert_eq!(leases.len(), 4);
+    for round in 0..10 {
+        works(&other);
+        there_and_back(&other, round, 40 * MIB);
+    }
+    // What it lets go of it may have again, and the worker has not kept what did not fit.
+    assert!(is_filled(results[3].as_bytes().unwrap(), 1));
+    results.truncate(4);
+    drop(leases);
+    results.extend((0..4).map(|_| fill(128 * MIB).unwrap()));
+    assert!(is_full(&fails(fill(65 * MIB))));
+    drop(results);
+    there_and_back(&leaky, 3, 40 * MIB);
+    all_free(&leaky);
+    assert_eq!(other.worker_pids(), workers);
+    Ok(())
+}
+
+/// Of a worker's 256 records a client cannot have more than it has calls.
+fn a_leak_of_many_small_results_harms_only_its_client() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let (leaky, other) = (pool.client().unwrap(), pool.client().unwrap());
+    let leaked: Vec<_> =
+        (0..64).map(|i| call(&leaky, "pattern").args((i, 1000)).execute().unwrap()).collect();
+    let error = fails(call(&leaky, "pattern").args((1, 1000)).execute());
+    assert!(matches!(error.kind(), Kind::Overloaded { bound: Bound::Calls, limit: 64 }), "{error}");
+    for round in 0..3 {
+        let held: Vec<_> =
+            (0..64).map(|i| call(&other, "pattern").args((round, i)).execute().unwrap()).collect();
+        for (i, response) in held.iter().enumerate() {
+            assert_eq!(response.as_bytes().unwrap(), crate::app::pattern(round, i));
+        }
+    }
+    for (i, response) in leaked.iter().enumerate() {
+        assert_eq!(response.as_bytes().unwrap(), crate::app::pattern(i as i64, 1000));
+    }
     Ok(())
 }
