@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 /// What every fallible function of the crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -22,6 +23,17 @@ struct Inner {
     kind: Kind,
     context: Vec<Cow<'static, str>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    spent: Option<Spent>,
+}
+
+/// Where the time of a call went that did not end in time: see [`Error::spent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Spent {
+    /// From sending it until a worker began with it, or until the end if none did.
+    pub queued: Duration,
+    /// From then until the end. `None` if no worker began with it.
+    pub ran: Option<Duration>,
 }
 
 /// The numbers by which programs tell errors apart. They never change meaning.
@@ -232,7 +244,7 @@ pub enum Kind {
 impl Error {
     /// An error of this kind.
     pub fn new(kind: Kind) -> Error {
-        Error(Box::new(Inner { kind, context: Vec::new(), source: None }))
+        Error(Box::new(Inner { kind, context: Vec::new(), source: None, spent: None }))
     }
 
     /// The app has no action of this name. For the last arm of [`App::call`](crate::App::call).
@@ -311,6 +323,19 @@ impl Error {
             | Kind::ShuttingDown => Some(false),
             _ => None,
         }
+    }
+
+    /// For a deadline that passed: how long the call waited for a worker, and how long it ran. A deadline that passes in the
+    /// queue wants more workers or fewer calls, one that passes in a worker a faster app or a longer deadline. `None` for
+    /// other errors, and where it is not known.
+    pub fn spent(&self) -> Option<Spent> {
+        self.0.spent
+    }
+
+    /// The same error, with that.
+    pub(crate) fn with_spent(mut self, spent: Spent) -> Error {
+        self.0.spent = Some(spent);
+        self
     }
 
     /// Whether this is a deadline that passed.
@@ -405,7 +430,15 @@ impl fmt::Display for Error {
         for line in self.0.context.iter().rev() {
             write!(f, "{line}: ")?;
         }
-        fmt::Display::fmt(&self.0.kind, f)
+        fmt::Display::fmt(&self.0.kind, f)?;
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        match self.0.spent {
+            None => Ok(()),
+            Some(Spent { queued, ran: None }) => write!(f, ": {:.1} ms in the queue", ms(queued)),
+            Some(Spent { queued, ran: Some(ran) }) => {
+                write!(f, ": {:.1} ms in the queue, {:.1} ms in a worker", ms(queued), ms(ran))
+            }
+        }
     }
 }
 

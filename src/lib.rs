@@ -28,7 +28,8 @@
 //! On both sides:
 //!
 //! * [`Error`] says how a call, or anything else, failed: [`Code`] for programs, [`Kind`] with the details ([`Cause`],
-//!   [`Kill`], [`Absence`], [`Bound`], [`CancelledBy`], [`AppError`]).
+//!   [`Kill`], [`Absence`], [`Bound`], [`CancelledBy`], [`AppError`]),
+//!   and where the time of a call went whose deadline passed ([`Spent`]).
 //! * [`Encode`] and [`Decode`] are how Rust's own types become arguments and results; [`EncodeArgs`], [`EncodeKwargs`] and
 //!   [`DecodeArgs`] do that for whole lists of arguments. [`Value`] holds any value, [`ValueRef`], [`ListRef`] and
 //!   [`DictRef`] read one without a copy ([`ListIter`], [`DictIter`]), and [`Encoder`] ([`Open`], [`WireError`]) is for
@@ -82,7 +83,7 @@ pub mod worker;
 
 #[cfg(not(loom))]
 pub use client::{Call, Client, Completion, Completions, Lease, Options, Pending, Response, status};
-pub use error::{Absence, AppError, Bound, CancelledBy, Cause, Code, Error, Kill, Kind, Result};
+pub use error::{Absence, AppError, Bound, CancelledBy, Cause, Code, Error, Kill, Kind, Result, Spent};
 #[cfg(not(loom))]
 pub use host::{Builder, Pool, init};
 pub use ring::Mode;

@@ -13,6 +13,7 @@ use crate::shm::{Body, Deadline, OwnRecord, PoolState};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
 use crate::wire::{self, EncodeArgs, EncodeKwargs, Encoder, Header, Kind};
+use std::cell::Cell;
 use std::sync::{Arc, PoisonError};
 
 /// A call being put together. Nothing is sent before [`execute`](Call::execute) or [`submit`](Call::submit).
@@ -114,18 +115,21 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
     fn deadline(&self) -> Deadlines {
         // A cheap clock that is a little behind is good enough for a limit that is far away.
         let now = |ns| if ns > FAR_NS { clock::coarse_ns() } else { clock::monotonic_ns() };
-        let at = |ns: u64| now(ns).saturating_add(ns).max(1);
+        let sent_ns = Cell::new(0);
+        let at = |ns: u64| {
+            sent_ns.set(now(ns));
+            sent_ns.get().saturating_add(ns).max(1)
+        };
         let own = self.deadline_ms.map(|ms| ms.saturating_mul(1_000_000));
-        match (own, self.shared.timeout_ns) {
-            (Some(own), Some(timeout)) if own > timeout => {
-                Deadlines { first: Deadline(Some(at(timeout))), own: Deadline(Some(at(own))) }
-            }
+        let (first, own) = match (own, self.shared.timeout_ns) {
+            (Some(own), Some(timeout)) if own > timeout => (Some(at(timeout)), Some(at(own))),
             (Some(own), _) => {
-                let own = Deadline(Some(at(own)));
-                Deadlines { first: own, own }
+                let own = Some(at(own));
+                (own, own)
             }
-            (None, timeout) => Deadlines { first: Deadline(timeout.map(at)), own: Deadline(None) },
-        }
+            (None, timeout) => (timeout.map(at), None),
+        };
+        Deadlines { first: Deadline(first), own: Deadline(own), sent_ns: sent_ns.get() }
     }
 
     fn send(&self, deadline: Deadlines) -> Result<Flight> {
@@ -141,7 +145,7 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
             return Err(error);
         }
         lane.requests.set_limit(call, deadline.own);
-        let deadline = deadline.first;
+        let (deadline, sent_ns) = (deadline.first, deadline.sent_ns);
         lane.requests.state(call, OwnRecord::Queued(generation), deadline);
         let queue = lane.queue(&shared.board);
         let submitted = queue.publish(call, generation).and_then(|()| {
@@ -153,7 +157,7 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         });
         match submitted {
             Ok(true) => {}
-            Ok(false) => return Ok(Flight::new(shared.clone(), lane, call, generation, deadline)),
+            Ok(false) => return Ok(Flight::new(shared.clone(), lane, call, generation, deadline, sent_ns)),
             Err(SubmitError::Full) => {
                 lane.put_back(call, generation.next());
                 return Err(Error::new(ErrorKind::Overloaded {
@@ -183,7 +187,7 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
                 }
             }),
         }
-        Ok(Flight::new(shared.clone(), lane, call, generation, deadline))
+        Ok(Flight::new(shared.clone(), lane, call, generation, deadline, sent_ns))
     }
 
     /// Writes the record: inline if it fits, else with its body in a block.
@@ -233,6 +237,8 @@ struct Deadlines {
     first: Deadline,
     /// The caller's own. The pool's may be put off, this one not.
     own: Deadline,
+    /// When they were counted from, if there are any.
+    sent_ns: u64,
 }
 
 /// Whether a worker that watches the line takes the call within a moment. Then no ring entry, hint or doorbell is

@@ -5,13 +5,14 @@ use super::connection::Shared;
 use super::lane::Lane;
 use super::outcome;
 use super::waiter::{Roused, Waiter};
-use crate::error::{CancelledBy, Cause, Kill, Kind, Result};
+use crate::error::{CancelledBy, Cause, Error, Kill, Kind, Result, Spent};
 use crate::ring::{CallLine, Cancel, Generation, Life, Reason, State, Word};
 use crate::shm::{Deadline, LaneState, OwnRecord, SlotState};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a call is watched no longer.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(super) struct Flight {
     call: usize,
     generation: Generation,
     deadline: Deadline,
+    /// When that was counted from.
+    sent_ns: u64,
     /// Since when its worker is known to be dying of it is not known what.
     dying_since: Option<u64>,
     /// When [`look`](Flight::look) last looked beyond the word.
@@ -54,8 +57,9 @@ impl Flight {
         call: usize,
         generation: Generation,
         deadline: Deadline,
+        sent_ns: u64,
     ) -> Flight {
-        Flight { shared, lane, call, generation, deadline, dying_since: None, looked_ns: 0 }
+        Flight { shared, lane, call, generation, deadline, sent_ns, dying_since: None, looked_ns: 0 }
     }
 
     pub(super) fn check_process(&self) -> Result<()> {
@@ -75,7 +79,10 @@ impl Flight {
     pub(super) fn wait(mut self) -> Result<Response> {
         loop {
             match self.watch(None) {
-                Some(Ended::Settled(word)) => return self.settled(word),
+                Some(Ended::Settled(word)) => {
+                    let times = self.times();
+                    return self.settled(word).map_err(|error| times.tell(error));
+                }
                 Some(ended) => return self.end(ended),
                 None => {} // without a limit it watches on
             }
@@ -148,7 +155,8 @@ impl Flight {
 
     /// What became of the call whose watch ended so.
     pub(super) fn end(self, ended: Ended) -> Result<Response> {
-        match ended {
+        let times = self.times();
+        let outcome = match ended {
             Ended::Settled(word) => self.settled(word),
             Ended::Damaged(why) => self.damaged(&why),
             Ended::Expired => self.give_up(|started| Kind::Deadline { started }),
@@ -157,7 +165,14 @@ impl Flight {
                 let (pid, cause) = self.death(life);
                 self.give_up(|started| Kind::WorkerDied { pid, cause, started })
             }
-        }
+        };
+        outcome.map_err(|error| times.tell(error))
+    }
+
+    /// Before the line is given away.
+    #[inline]
+    fn times(&self) -> Times {
+        Times { sent_ns: self.sent_ns, begun_ns: self.lane.line(self.call).begun_ns() }
     }
 
     /// Ends the call because its caller wants no outcome but this, unless another came first.
@@ -319,5 +334,33 @@ impl Flight {
         self.lane.requests.state(self.call, OwnRecord::Cancelled(self.generation), Deadline(None));
         self.shared.renew(&self.lane, why);
         Err(Kind::Protocol(why.to_owned().into()).into())
+    }
+}
+
+/// When a call was sent, and when its worker says that it began.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    sent_ns: u64,
+    begun_ns: u64,
+}
+
+impl Times {
+    /// Adds to a deadline that passed where the time went. What the line says is a hint, by a clock that may be a little
+    /// behind, and may be of an earlier call.
+    #[cold]
+    fn tell(self, error: Error) -> Error {
+        let Kind::Deadline { started } = *error.kind() else { return error };
+        let Times { sent_ns, begun_ns } = self;
+        let now = clock::monotonic_ns().max(sent_ns);
+        let ns = Duration::from_nanos;
+        let spent = match started {
+            false => Spent { queued: ns(now - sent_ns), ran: None },
+            true if begun_ns.saturating_add(clock::COARSE_NS) >= sent_ns && begun_ns <= now => {
+                let begun_ns = begun_ns.max(sent_ns);
+                Spent { queued: ns(begun_ns - sent_ns), ran: Some(ns(now - begun_ns)) }
+            }
+            true => return error,
+        };
+        error.with_spent(spent)
     }
 }

@@ -9,6 +9,7 @@ use stokehold::{Cause, Code, Kill, Kind};
 crate::tests! {
     f3_a_deadline_in_the_queue_and_the_app_never_sees_the_call,
     an_endless_call_ends_and_its_worker_is_replaced,
+    queue_time_and_run_time_are_told_apart,
     a_call_that_lets_go_late_keeps_its_worker,
     a_stopped_idle_worker_leaves_calls_in_the_queue,
     impatient_callers_do_not_degrade_the_pool,
@@ -26,6 +27,9 @@ fn f3_a_deadline_in_the_queue_and_the_app_never_sees_the_call() -> Outcome {
         let error = fails(call(&client, "note").args((id,)).deadline_ms(20).execute());
         assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
         assert!(error.is_retryable());
+        let spent = error.spent().unwrap();
+        assert!(spent.queued.as_millis() >= 20 && spent.ran.is_none(), "{spent:?}");
+        assert!(error.to_string().contains(" ms in the queue"), "{error}");
     }
     // One whose caller does not look before it has expired.
     let late = call(&client, "note").args((5,)).deadline_ms(1).submit().unwrap();
@@ -60,6 +64,28 @@ fn an_endless_call_ends_and_its_worker_is_replaced() -> Outcome {
     all_free(&client);
     ready(&client, 2, &[]);
     works(&client);
+    Ok(())
+}
+
+fn queue_time_and_run_time_are_told_apart() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let first = call(&client, "gate").args((1, "gate")).submit().unwrap();
+    until_begun(1);
+    let second = call(&client, "gate").args((2, "never")).deadline_ms(800).submit().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    open("gate");
+    number(first.wait());
+    until_begun(2);
+    let error = fails(second.wait());
+    assert!(matches!(error.kind(), Kind::Deadline { started: true }), "{error}");
+    let spent = error.spent().unwrap();
+    let ran = spent.ran.unwrap();
+    // By a clock that may be ten milliseconds behind.
+    assert!(spent.queued.as_millis() >= 190 && !ran.is_zero(), "{error}");
+    assert!(spent.queued + ran >= std::time::Duration::from_millis(800), "{error}");
+    assert!(error.to_string().ends_with(" ms in a worker"), "{error}");
     Ok(())
 }
 
