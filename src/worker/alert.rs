@@ -56,7 +56,8 @@ impl Worker {
         }
         let notice =
             Message::new(Kind::Alert).with("lane", lane.index as i64).with("serial", lane.serial as i64);
-        if let Err(error) = self.fetcher.lock().send(notice) {
+        let sent = self.fetcher.lock().send(notice); // not locked while it is logged
+        if let Err(error) = sent {
             log::debug!("a client is woken by the next tick only: {error}");
         }
     }

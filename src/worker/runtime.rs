@@ -416,7 +416,8 @@ impl Worker {
             .with("lane", lane.index as i64)
             .with("serial", lane.serial as i64)
             .with("why", why);
-        if let Err(error) = self.fetcher.lock().send(message) {
+        let sent = self.fetcher.lock().send(message); // not locked while it is logged
+        if let Err(error) = sent {
             log::debug!("the arbiter was not told: {error}");
         }
     }
@@ -582,7 +583,8 @@ impl Register for Fetcher {
     }
 
     fn retire(&self, id: RegionId) {
-        if let Err(error) = self.lock().send(Message::retire(id.index, id.serial)) {
+        let sent = self.lock().send(Message::retire(id.index, id.serial)); // not locked while it is logged
+        if let Err(error) = sent {
             log::debug!("the arbiter was not told of a region that is gone: {error}");
         }
     }
