@@ -89,7 +89,9 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
     /// A submitted call is not sent twice, even if it is idempotent.
     ///
     /// # Errors
-    /// Those that are known at once: `Overloaded`, `BadRequest`, `NoWorkers`, `ShuttingDown`.
+    /// Those that are known before it is sent: `Overloaded`, `BadRequest`, `ArbiterDied`; also `Protocol` where the
+    /// client's memory is damaged, and `Os` where there is none for the arguments. That the pool has no workers or shuts
+    /// down is an outcome of the call, and comes from the handle.
     pub fn submit(self) -> Result<Pending> {
         self.launch().map(Pending::new)
     }

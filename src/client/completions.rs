@@ -122,8 +122,7 @@ impl<A: EncodeArgs, K: EncodeKwargs> Call<'_, A, K> {
     /// It is not sent twice, even if it is idempotent.
     ///
     /// # Errors
-    /// Those that are known at once, and then no completion comes: `Overloaded`, `BadRequest` (also if `completions` is
-    /// another client's), `NoWorkers`, `ShuttingDown`.
+    /// As with [`submit`](Call::submit), and `BadRequest` if `completions` is another client's. Then no completion comes.
     pub fn submit_to(self, completions: &Completions, token: u64) -> Result<()> {
         if !self.is_of(&completions.shared) {
             return Err(Error::bad_request("the completions are another client's"));
@@ -150,9 +149,11 @@ impl Completions {
     }
 
     /// The next outcome; `None` if there is none yet, and then the descriptor becomes readable when there may be one.
-    /// Does not block, except to fetch a region that is met for the first time.
+    /// Does not block for a worker; but to take an outcome may need an answer of the supervising process: where a result's
+    /// memory is that is met for the first time, or a lane for a damaged one.
     ///
-    /// It may be called before the descriptor is readable. `None` costs a system call or two.
+    /// It may be called before the descriptor is readable. `None` costs a system call, and one for each reason why the
+    /// descriptor was readable. Deadlines are enforced here: a call that nobody asks for is not ended.
     pub fn next_completion(&self) -> Option<Completion> {
         if self.shared.check_process().is_err() {
             return None;
@@ -276,7 +277,8 @@ impl Completions {
 impl State {
     fn look(&mut self) -> Option<(Listed, Ended)> {
         if !self.alarmed && !self.orphaned {
-            return self.flights.find(Flight::look);
+            // Of the arbiter's death the descriptor tells.
+            return self.flights.find(|flight| flight.look(Roused::Rung));
         }
         let found = self.flights.find(|flight| flight.look_around(Roused::Rung));
         self.alarmed = found.is_some();

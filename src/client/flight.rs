@@ -107,7 +107,7 @@ impl Flight {
             if until.is_some_and(|until| clock::monotonic_ns() >= until) {
                 drop(waiter);
                 self.dying_since = dying_since;
-                return self.look();
+                return self.look(Roused::Slice);
             }
             if let Some(ended) = self.beyond(word, roused, &mut dying_since) {
                 return Some(ended);
@@ -118,8 +118,9 @@ impl Flight {
         }
     }
 
-    /// One look at the word, and now and then around it: the reason to end the call, if there is one. Does not block.
-    pub(super) fn look(&mut self) -> Option<Ended> {
+    /// One look at the word, and now and then around it, as after a wait that ended so: the reason to end the call, if
+    /// there is one. Does not block.
+    pub(super) fn look(&mut self, roused: Roused) -> Option<Ended> {
         if !CallLine::is_pending(self.glance()) {
             return self.read().err();
         }
@@ -128,7 +129,7 @@ impl Flight {
         }
         let now = clock::coarse_ns();
         let is_due = now.saturating_sub(self.looked_ns) >= LOOK_EVERY_NS;
-        if is_due { self.look_around(Roused::Slice) } else { None }
+        if is_due { self.look_around(roused) } else { None }
     }
 
     /// One look at everything that may end the call. Does not block.

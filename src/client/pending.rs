@@ -2,6 +2,7 @@
 
 use super::Response;
 use super::flight::{Ended, Flight};
+use super::waiter::Roused;
 use crate::error::{Error, Result};
 use crate::ring::CallLine;
 use crate::sys::clock;
@@ -37,10 +38,11 @@ impl Pending {
         self.take_if(|flight| flight.watch(Some(clock::monotonic_ns().saturating_add(timeout))))
     }
 
-    /// The outcome if it is there; `None` if not, and the call goes on. Does not block. As with
-    /// [`wait_for`](Pending::wait_for), a call whose deadline has passed ends here.
+    /// The outcome if it is there; `None` if not, and the call goes on. As with [`wait_for`](Pending::wait_for), a call
+    /// whose deadline has passed ends here. Does not block for a worker; but to take an outcome may need an answer of the
+    /// supervising process: where a result's memory is that is met for the first time, or a lane for a damaged one.
     pub fn try_wait(&mut self) -> Option<Result<Response>> {
-        self.take_if(Flight::look)
+        self.take_if(|flight| flight.look(Roused::Slice))
     }
 
     /// Whether the outcome is there, so that [`wait`](Pending::wait) would not block.
