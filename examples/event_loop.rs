@@ -108,7 +108,10 @@ impl Server {
             while let Some(done) = self.completions.next_completion() {
                 self.answer(done);
             }
-            self.poll.poll(&mut events, Some(Duration::from_millis(200)))?;
+            match self.poll.poll(&mut events, Some(Duration::from_millis(200))) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue, // stopped, and continued
+                polled => polled?,
+            }
             for token in events.iter().map(|event| event.token()) {
                 match token {
                     LISTENER => self.accept()?,
