@@ -90,7 +90,7 @@ const MAGIC: u64 = u64::from_be_bytes(*b"STOKEHLD");
 pub const fn layout_hash() -> u64 {
     // FNV-1a over the numbers that define the layout.
     const PARTS: &[usize] = &[
-        3, // protocol version: bump when the meaning of anything changes
+        4, // protocol version: bump when the meaning of anything changes
         size_of::<usize>(),
         if cfg!(target_endian = "little") { 1 } else { 2 },
         crate::limits::LANE_CALLS,
