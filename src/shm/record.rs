@@ -74,7 +74,10 @@ impl Record {
         }
         let rest = &inline[whole * 8..];
         if !rest.is_empty() {
-            self.inline[whole].store(le(rest), Ordering::Relaxed);
+            // Byte by byte into a register: a word that was put together in memory is waited for, and with it all that
+            // was stored before, which other processes have in their caches.
+            let word = rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            self.inline[whole].store(word, Ordering::Relaxed);
         }
     }
 
@@ -130,10 +133,10 @@ impl Record {
     }
 }
 
-/// Up to eight bytes as a word, so that memory holds them in their order.
+/// Eight bytes as a word, so that memory holds them in their order.
 #[inline]
 fn le(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
+    word.copy_from_slice(bytes);
     u64::from_le_bytes(word)
 }
