@@ -33,7 +33,7 @@
 //! * [`Encode`] and [`Decode`] are how Rust's own types become arguments and results; [`EncodeArgs`], [`EncodeKwargs`] and
 //!   [`DecodeArgs`] do that for whole lists of arguments. [`Value`] holds any value, [`ValueRef`], [`ListRef`] and
 //!   [`DictRef`] read one without a copy ([`ListIter`], [`DictIter`]), and [`Encoder`] ([`Open`], [`WireError`]) is for
-//!   writing an `Encode` of your own.
+//!   writing an `Encode` of your own. A [`Draft`] is arguments or a result that are put together piece by piece.
 //! * [`Mode`] is how threads wait: adaptive by default, never spinning ([`Mode::Park`]), or always ([`Mode::Spin`]).
 #![deny(unsafe_code)]
 
@@ -90,8 +90,8 @@ pub use ring::Mode;
 #[cfg(feature = "serde")]
 pub use wire::Serde;
 pub use wire::{
-    Decode, DecodeArgs, DictIter, DictRef, Encode, EncodeArgs, EncodeKwargs, Encoder, ListIter, ListRef,
-    Open, Value, ValueRef, WireError,
+    Decode, DecodeArgs, DictIter, DictRef, Draft, Encode, EncodeArgs, EncodeKwargs, Encoder, ListIter,
+    ListRef, Open, Value, ValueRef, WireError,
 };
 #[cfg(not(loom))]
 pub use worker::{AnyApp, App, Apps, Args, Ctx, Deferred, Lease as ResultLease, Reply};

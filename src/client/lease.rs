@@ -77,10 +77,10 @@ impl DerefMut for Lease {
 impl Encode for Lease {
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         let Some(placed) = &self.lent.placed else { return e.bytes(&[]) };
+        e.reference(placed.reference())?; // first: it may be refused
         // A thread that is ending may have no such place any more, and its last destructors may still make calls.
         SENT.try_with(|sent| sent.borrow_mut().push(self.lent.clone()))
-            .map_err(|_| WireError::Unsupported("a lease in a thread that is ending"))?;
-        e.reference(placed.reference())
+            .map_err(|_| WireError::Unsupported("a lease in a thread that is ending"))
     }
 }
 

@@ -122,6 +122,16 @@ impl<T: EncodeKwargs + ?Sized> EncodeKwargs for Box<T> {
     }
 }
 
+/// None is no arguments by name.
+impl<T: EncodeKwargs> EncodeKwargs for Option<T> {
+    fn encode_kwargs(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
+        match self {
+            Some(kwargs) => kwargs.encode_kwargs(e),
+            None => e.dict(0),
+        }
+    }
+}
+
 /// Arguments as an app wants them: `()`, a tuple up to eight, or a `Vec` for any number of one type.
 pub trait DecodeArgs<'a>: Sized {
     /// Takes exactly these arguments.

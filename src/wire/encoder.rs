@@ -8,9 +8,9 @@
 use byteorder::{BigEndian, ByteOrder};
 
 use super::stack::Stack;
-use super::tlv::code;
-use super::{Reference, WireError};
-use crate::limits::{MAX_FRAME_PAYLOAD, MAX_ITEMS, MAX_MESSAGE, MAX_NODES, MAX_SOCKET_BYTES};
+use super::tlv::{self, code};
+use super::{Encode, Reference, WireError};
+use crate::limits::{MAX_DEPTH, MAX_FRAME_PAYLOAD, MAX_ITEMS, MAX_MESSAGE, MAX_NODES, MAX_SOCKET_BYTES};
 
 /// Writes one value. Methods are called in the order in which the bytes shall stand.
 ///
@@ -31,6 +31,8 @@ pub struct Encoder<'b> {
     len: usize,
     nodes: usize,
     open: Stack,
+    /// The most containers that were open at a time.
+    height: usize,
     max_inline: usize,
     max_len: usize,
     references: bool,
@@ -66,10 +68,23 @@ impl<'b> Encoder<'b> {
             len: 0,
             nodes: 0,
             open: Stack::default(),
+            height: 0,
             max_inline: MAX_MESSAGE,
             max_len: MAX_MESSAGE,
             references: true,
         }
+    }
+
+    /// Continues behind the first `len` bytes of `block`, with one further value. No references.
+    #[inline]
+    pub(super) fn behind(block: &'b mut [u8], len: usize) -> Encoder<'b> {
+        Encoder { len, references: false, ..Encoder::new(block) }
+    }
+
+    /// The same behind all of `out`, which grows.
+    pub(super) fn behind_vec(out: &'b mut Vec<u8>) -> Encoder<'b> {
+        let len = out.len();
+        Encoder { sink: Sink::Vec { out, base: 0 }, len, references: false, ..Encoder::new(&mut []) }
     }
 
     /// Appends to `out` for a socket: no references, single values up to [`MAX_SOCKET_BYTES`], the whole up
@@ -81,6 +96,7 @@ impl<'b> Encoder<'b> {
             len: 0,
             nodes: 0,
             open: Stack::default(),
+            height: 0,
             max_inline: MAX_SOCKET_BYTES,
             max_len: MAX_FRAME_PAYLOAD,
             references: false,
@@ -127,18 +143,14 @@ impl<'b> Encoder<'b> {
     #[inline]
     pub fn int(&mut self, value: i64) -> Result<(), WireError> {
         self.value()?;
-        let mut bytes = [code::INT; 9];
-        BigEndian::write_i64(&mut bytes[1..], value);
-        self.put(&bytes)
+        self.put(&tlv::int(value))
     }
 
     /// A floating-point number; NaN and the infinities are allowed.
     #[inline]
     pub fn float(&mut self, value: f64) -> Result<(), WireError> {
         self.value()?;
-        let mut bytes = [code::FLOAT; 9];
-        BigEndian::write_f64(&mut bytes[1..], value);
-        self.put(&bytes)
+        self.put(&tlv::float(value))
     }
 
     /// Bytes, inline.
@@ -248,6 +260,52 @@ impl<'b> Encoder<'b> {
         if self.is_balanced() { Ok(()) } else { Err(WireError::Unbalanced) }
     }
 
+    /// How many values were written, each with all that is in it, and how deep they are nested.
+    #[inline]
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.nodes, self.height)
+    }
+
+    /// Takes the place of a value that was encoded elsewhere, with `nodes` values in `height` levels of containers: its
+    /// bytes follow, by [`put`](Encoder::put), and then [`end_encoded`](Encoder::end_encoded).
+    #[inline]
+    pub(super) fn begin_encoded(&mut self, nodes: usize, height: usize) -> Result<(), WireError> {
+        self.node()?;
+        self.slot(false)?;
+        self.nodes += nodes.saturating_sub(1);
+        if self.nodes > MAX_NODES {
+            return Err(WireError::TooManyValues);
+        }
+        self.height = self.height.max(self.open.len() + height);
+        if self.height > MAX_DEPTH {
+            return Err(WireError::TooDeep { max: MAX_DEPTH });
+        }
+        Ok(())
+    }
+
+    /// Within such bytes, `depth` containers below the one that is open here: one value.
+    pub(super) fn within_encoded(&mut self, depth: usize, value: &dyn Encode) -> Result<(), WireError> {
+        // They stand for the containers whose heads were among the bytes. The innermost counts what it gets.
+        for _ in 0..depth {
+            self.open.push(UNSIZED)?;
+        }
+        let outside = self.open.len();
+        value.encode(self)?;
+        if self.open.len() != outside || self.open.last() != Some(&(UNSIZED | 1)) {
+            return Err(WireError::Unbalanced);
+        }
+        for _ in 0..depth {
+            self.open.pop();
+        }
+        Ok(())
+    }
+
+    /// All bytes of the value are there.
+    #[inline]
+    pub(super) fn end_encoded(&mut self) {
+        self.settle();
+    }
+
     #[inline]
     fn container(&mut self, tag: u8, what: &'static str, count: usize) -> Result<(), WireError> {
         if count > MAX_ITEMS {
@@ -259,6 +317,7 @@ impl<'b> Encoder<'b> {
         BigEndian::write_u32(&mut bytes[1..], count as u32); // at most MAX_ITEMS
         let entry = if tag == code::DICT { DICT | (2 * count as u32) } else { count as u32 };
         self.open.push(entry)?;
+        self.height = self.height.max(self.open.len());
         self.settle();
         self.put(&bytes)
     }
@@ -267,8 +326,9 @@ impl<'b> Encoder<'b> {
         self.node()?;
         self.slot(false)?;
         self.open.push(UNSIZED | dict)?;
+        self.height = self.height.max(self.open.len());
         let opened = Open { count_at: self.len + 1, depth: self.open.len() };
-        self.put(&[tag, 0, 0, 0, 0])?;
+        self.put(&tlv::head(tag, 0))?;
         Ok(opened)
     }
 
@@ -338,7 +398,7 @@ impl<'b> Encoder<'b> {
     }
 
     #[inline]
-    fn put(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         let end = self.len + bytes.len();
         if end > self.max_len {
             return Err(WireError::MessageTooLarge { len: end as u64, max: self.max_len as u64 });
@@ -356,7 +416,8 @@ impl<'b> Encoder<'b> {
     }
 }
 
-fn items_too_large(what: &'static str, count: usize) -> WireError {
+#[cold]
+pub(super) fn items_too_large(what: &'static str, count: usize) -> WireError {
     WireError::TooLarge { what, len: count as u64, unit: "items", max: MAX_ITEMS as u64 }
 }
 
@@ -366,4 +427,6 @@ const UNSIZED: u32 = 1 << 30;
 const DICT: u32 = 1 << 31;
 const UNSIZED_DICT: u32 = UNSIZED | DICT;
 
+// So that what was encoded elsewhere, for shared memory, has no value over the limit of a socket if all of it is not.
+const _: () = assert!(MAX_FRAME_PAYLOAD <= MAX_SOCKET_BYTES);
 const _: () = assert!(2 * MAX_ITEMS < SLOTS as usize && MAX_MESSAGE < u32::MAX as usize);

@@ -125,6 +125,8 @@ pub enum WireError {
     NotAReply(u8),
     /// An `Encode` implementation wrote more or fewer values than it had announced, or a key out of place.
     Unbalanced,
+    /// Something was put into a [`Draft`](super::Draft) where it cannot stand; says what.
+    Misplaced(&'static str),
     /// A value that TLV has no form for; says which.
     Unsupported(&'static str),
 }
@@ -196,6 +198,7 @@ impl fmt::Display for WireError {
             IntTooLarge => f.write_str("int too large to convert"),
             NotAReply(code) => write!(f, "message type 0x{code:02x} is not a reply"),
             Unbalanced => f.write_str("an encoder announced another number of values than it wrote"),
+            Misplaced(what) => f.write_str(what),
             Unsupported(what) => write!(f, "Unsupported type for TLV encoding: {what}"),
         }
     }

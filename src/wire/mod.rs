@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Three ways to hold a value: [`Value`] owns it, [`ValueRef`] reads it out of validated bytes without
-//! copying, and a Rust type of one's own goes in and out through [`Encode`] and [`Decode`] without either.
+//! copying, and a Rust type of one's own goes in and out through [`Encode`] and [`Decode`] without either. What is put
+//! together piece by piece is a [`Draft`], its bytes already.
 //!
 //! Everything that follows a peer's nesting is a loop, not a recursion, so depth costs at most [`MAX_DEPTH`]
 //! words of memory here and never stack.
@@ -23,9 +24,11 @@
 
 mod args;
 mod builder;
+mod bytes;
 mod convert;
 mod decode;
 mod decoder;
+mod draft;
 mod encode;
 mod encoder;
 mod error;
@@ -52,6 +55,7 @@ pub use self::serde::Serde;
 pub use args::{DecodeArgs, EncodeArgs, EncodeKwargs};
 pub use decode::Decode;
 pub use decoder::decode;
+pub use draft::Draft;
 pub use encode::Encode;
 pub use encoder::{Encoder, NeedMore, Open};
 pub use error::WireError;

@@ -1,24 +1,41 @@
-//! [`Stack`]: the counts of the containers that are open, all that a loop needs instead of recursion.
+//! [`Stack`]: what is known of the containers that are open, all that a loop needs instead of recursion.
 
 use super::WireError;
 use crate::limits::MAX_DEPTH;
 
-/// One `u32` for each open container, at most [`MAX_DEPTH`] of them. The first few live inline, so that
-/// ordinary messages allocate nothing.
-#[derive(Debug, Default)]
-pub(super) struct Stack {
+/// One entry for each open container, a count at the least, and at most [`MAX_DEPTH`] of them. The first `NEAR` live
+/// inline, so that ordinary messages allocate nothing.
+#[derive(Debug)]
+pub(super) struct Stack<T = u32, const NEAR: usize = 16> {
     len: usize,
-    near: [u32; INLINE],
-    far: Vec<u32>,
+    near: [T; NEAR],
+    far: Vec<T>,
 }
 
-impl Stack {
+impl<T: Copy + Default, const NEAR: usize> Default for Stack<T, NEAR> {
+    #[inline]
+    fn default() -> Self {
+        Stack { len: 0, near: [T::default(); NEAR], far: Vec::new() }
+    }
+}
+
+/// One container is open.
+impl<T: Copy + Default, const NEAR: usize> From<T> for Stack<T, NEAR> {
+    #[inline]
+    fn from(entry: T) -> Self {
+        let mut near = [T::default(); NEAR];
+        near[0] = entry;
+        Stack { len: 1, near, far: Vec::new() }
+    }
+}
+
+impl<T, const NEAR: usize> Stack<T, NEAR> {
     /// Opens a container.
     ///
     /// # Errors
     /// [`WireError::TooDeep`] when it would be the 513th.
     #[inline]
-    pub(super) fn push(&mut self, entry: u32) -> Result<(), WireError> {
+    pub(super) fn push(&mut self, entry: T) -> Result<(), WireError> {
         if self.len >= MAX_DEPTH {
             return Err(WireError::TooDeep { max: MAX_DEPTH });
         }
@@ -33,7 +50,7 @@ impl Stack {
     /// Closes the innermost container.
     #[inline]
     pub(super) fn pop(&mut self) {
-        if self.len > INLINE {
+        if self.len > NEAR {
             self.far.pop();
         }
         self.len = self.len.saturating_sub(1);
@@ -41,11 +58,21 @@ impl Stack {
 
     /// The entry of the innermost container.
     #[inline]
-    pub(super) fn top(&mut self) -> Option<&mut u32> {
+    pub(super) fn top(&mut self) -> Option<&mut T> {
         match self.len {
             0 => None,
-            1..=INLINE => self.near.get_mut(self.len - 1),
+            len if len <= NEAR => self.near.get_mut(len - 1),
             _ => self.far.last_mut(),
+        }
+    }
+
+    /// The same, to look at.
+    #[inline]
+    pub(super) fn last(&self) -> Option<&T> {
+        match self.len {
+            0 => None,
+            len if len <= NEAR => self.near.get(len - 1),
+            _ => self.far.last(),
         }
     }
 
@@ -54,12 +81,11 @@ impl Stack {
         self.len == 0
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
     }
 }
-
-const INLINE: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -67,12 +93,13 @@ mod tests {
 
     #[test]
     fn last_in_first_out_across_the_inline_part() {
-        let mut stack = Stack::default();
+        let mut stack: Stack = Stack::default();
         for n in 0..MAX_DEPTH as u32 {
             assert_eq!(stack.push(n), Ok(()));
         }
         assert_eq!(stack.push(0), Err(WireError::TooDeep { max: MAX_DEPTH }));
         for n in (0..MAX_DEPTH as u32).rev() {
+            assert_eq!(stack.last(), Some(&n));
             assert_eq!(stack.top().copied(), Some(n));
             stack.pop();
         }

@@ -27,6 +27,30 @@ pub(super) mod code {
     pub(crate) const REF: u8 = 0x30;
 }
 
+/// An integer.
+#[inline]
+pub(super) fn int(value: i64) -> [u8; 9] {
+    let mut bytes = [code::INT; 9];
+    BigEndian::write_i64(&mut bytes[1..], value);
+    bytes
+}
+
+/// A floating-point number.
+#[inline]
+pub(super) fn float(value: f64) -> [u8; 9] {
+    let mut bytes = [code::FLOAT; 9];
+    BigEndian::write_f64(&mut bytes[1..], value);
+    bytes
+}
+
+/// What stands before counted bytes, or before elements. What has that many has room for them: far fewer than 2^32.
+#[inline]
+pub(super) fn head(tag: u8, count: usize) -> [u8; 5] {
+    // One word in a register. Bytes that are stored one way and read another are waited for.
+    let [_, _, _, head @ ..] = (u64::from(tag) << 32 | u64::from(count as u32)).to_be_bytes();
+    head
+}
+
 /// One tag with its own bytes. Of a container only the count: its elements follow.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Item<'a> {

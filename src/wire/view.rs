@@ -159,6 +159,7 @@ impl<'a> ListRef<'a> {
     }
 
     /// How many elements it has.
+    #[inline]
     pub fn len(&self) -> usize {
         self.count as usize
     }
@@ -180,7 +181,13 @@ impl<'a> ListRef<'a> {
     /// Only if the bytes are no longer those that were validated.
     #[inline]
     pub fn get(&self, index: usize) -> Result<Option<ValueRef<'a>>, WireError> {
-        self.iter().nth(index).transpose()
+        if index >= self.len() {
+            return Ok(None);
+        }
+        let mut cursor = Cursor::new(self.body, self.refs);
+        cursor.skip(index as u64)?;
+        let item = cursor.item()?;
+        ValueRef::of(item, &cursor, self.refs).map(Some)
     }
 
     pub(super) fn body(&self) -> &'a [u8] {

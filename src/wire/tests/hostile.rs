@@ -15,7 +15,7 @@ fn config() -> ProptestConfig {
 }
 
 /// Any value whose dicts have no key twice and whose floats are numbers.
-fn values() -> impl Strategy<Value = Value> {
+pub(super) fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::None),
         any::<bool>().prop_map(Value::Bool),

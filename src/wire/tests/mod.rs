@@ -1,6 +1,7 @@
 //! Tests of the room as a whole. `golden` has the vectors, the others say what they test.
 
 mod compatible;
+mod drafts;
 mod frames;
 mod golden;
 mod hostile;
