@@ -1,7 +1,7 @@
 //! Apps as tables of C functions, and the call as such a function sees it.
 
 use crate::error::stk_error;
-use crate::fault::{Checked, Fault};
+use crate::fault::{Checked, Fault, What};
 use crate::guard::{Out, shared};
 use crate::init::read_sized;
 use crate::lease::{self, stk_lease};
@@ -146,7 +146,7 @@ impl CApp {
 
 impl AnyApp for CApp {
     fn call(&self, action: &str, args: Args<'_>, ctx: &Ctx) -> stokehold::Result<stokehold::Reply> {
-        let call = Call::new(&self.name, action, args, ctx);
+        let call = Call::new(&self.name, action, &args, ctx);
         let mut reply = Reply::new(call.id());
         // SAFETY: a function of this type, by the promise of stk_init's caller. What it is lent outlives the call; the
         // pointer types are opaque names of these two.
@@ -166,13 +166,13 @@ impl AnyApp for CApp {
         let found = call.found.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|fault| {
             fault.status() == status || (status == STK_BAD_REQUEST && fault.status() == STK_VALUE)
         });
-        let why = match found {
-            Some(Fault::There(error))
+        let why = match found.map(Fault::what) {
+            Some(What::There(error))
                 if matches!(error.code(), Code::Deadline | Code::BadRequest | Code::Overloaded) =>
             {
                 return Err(error);
             }
-            Some(fault) => fault.text(),
+            Some(what) => what.text(),
             None => match reply.first_fault.take() {
                 Some(why) if status >= STK_INVALID => format!("the reply: {why}"),
                 _ => returned(action, status),
@@ -210,7 +210,7 @@ fn class_of(status: stk_status) -> String {
 pub(crate) struct Call<'a> {
     app: &'a str,
     action: &'a str,
-    args: Args<'a>,
+    args: &'a Args<'a>,
     ctx: &'a Ctx,
     /// What was found wrong last, for an app that returns its status and says no more.
     found: Mutex<Option<Fault>>,
@@ -219,7 +219,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn new(app: &'a str, action: &'a str, args: Args<'a>, ctx: &'a Ctx) -> Call<'a> {
+    fn new(app: &'a str, action: &'a str, args: &'a Args<'a>, ctx: &'a Ctx) -> Call<'a> {
         Call { app, action, args, ctx, found: Mutex::new(None), made: Mutex::new(Vec::new()) }
     }
 
@@ -238,18 +238,18 @@ impl<'a> Call<'a> {
             body(call).map_err(|fault| {
                 let status = fault.status();
                 *call.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
-                Fault::Here(status, "".into())
+                Fault::here(status, "")
             })
         })
     }
 
-    /// Takes argument `i` apart. (To return it instead would copy it through three results.)
+    /// Takes argument `i` apart. (To return it instead would copy it through several results.)
     #[inline]
-    fn arg<T>(&self, i: usize, take: impl FnOnce(ValueRef<'a>) -> Checked<T>) -> Checked<T> {
-        match self.args.values().iter().nth(i) {
-            Some(Ok(value)) => take(value),
-            Some(Err(error)) => Err(error.into()),
-            None => Err(missing(i, self.args.len())),
+    fn arg(&self, i: usize, take: impl FnOnce(ValueRef<'a>) -> Checked<()>) -> Checked<()> {
+        match self.args.values().get(i) {
+            Ok(Some(value)) => take(value),
+            Ok(None) => Err(missing(i, self.args.len())),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -280,7 +280,7 @@ pub unsafe extern "C" fn stk_call_action(call: *const stk_call) -> stk_str {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_call_no_action(call: *const stk_call) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { Call::with(call, |call| Err(Fault::There(Error::no_action(call.action)))) }
+    unsafe { Call::with(call, |call| Err(Error::no_action(call.action).into())) }
 }
 
 /// How many positional arguments there are. 0 for NULL.
@@ -298,8 +298,10 @@ pub unsafe extern "C" fn stk_call_arg(call: *const stk_call, i: usize, value: *m
     unsafe {
         Call::with(call, |call| {
             let out = Out::new(value, "value")?;
-            out.write(call.arg(i, |value| Ok(stk_value::of(value)))?);
-            Ok(())
+            call.arg(i, |value| {
+                out.write(stk_value::of(value));
+                Ok(())
+            })
         })
     }
 }
@@ -340,8 +342,7 @@ pub unsafe extern "C" fn stk_call_named(
         Call::with(call, |call| {
             let (name, value) = (name.read("name")?, Out::new(value, "value")?);
             let found = call.args.named_values().get(name)?;
-            let found =
-                found.ok_or_else(|| Fault::Here(STK_END, format!("no argument named {name:?}").into()))?;
+            let found = found.ok_or_else(|| Fault::here(STK_END, format!("no argument named {name:?}")))?;
             value.write(stk_value::of(found));
             Ok(())
         })
@@ -350,12 +351,12 @@ pub unsafe extern "C" fn stk_call_named(
 
 #[cold]
 fn missing(i: usize, given: usize) -> Fault {
-    Fault::Here(STK_VALUE, format!("the argument at index {i} is missing, {given} given").into())
+    Fault::here(STK_VALUE, format!("the argument at index {i} is missing, {given} given"))
 }
 
 #[cold]
 fn wrong(i: usize, fault: &Fault) -> Fault {
-    Fault::Here(fault.status(), format!("the argument at index {i}: {}", fault.text()).into())
+    Fault::here(fault.status(), format!("the argument at index {i}: {}", fault.text()))
 }
 
 /// Takes argument `i` as one type.
@@ -369,8 +370,10 @@ unsafe fn argument<T>(
     unsafe {
         Call::with(call, |call| {
             let out = Out::new(out, "out")?;
-            out.write(call.arg(i, |value| take(value).map_err(|fault| wrong(i, &fault)))?);
-            Ok(())
+            call.arg(i, |value| {
+                out.write(take(value).map_err(|fault| wrong(i, &fault))?);
+                Ok(())
+            })
         })
     }
 }

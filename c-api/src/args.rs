@@ -6,20 +6,19 @@ use crate::guard::{Handle, Poison, free, guard_exclusive, shared};
 use crate::lease::{self, stk_lease};
 use crate::status::*;
 use crate::text::{slice, stk_str};
-use crate::tree::Tree;
 use std::collections::BTreeSet;
 use std::ffi::c_void;
 use std::ptr;
-use stokehold::{EncodeArgs, EncodeKwargs, Encoder, WireError};
+use stokehold::{Draft, WireError};
 
 /// The arguments of one call, put in one after another. Text and bytes are copied when they are put in; a lease is
 /// lent. Given to stk_execute, which consumes it; else yours to free.
 ///
 /// Each function on it returns a status, and the first that failed is remembered: stk_execute refuses the arguments
 /// with it, so that you may put in all of them and look at one status.
-#[derive(Default)]
 pub struct stk_args {
-    positional: Tree,
+    /// One list, ended when the arguments are sent.
+    positional: Draft,
     /// Those that have names, if any.
     named: Option<Box<Names>>,
     /// Whether the next value, or the one that is being put together, has a name.
@@ -28,10 +27,9 @@ pub struct stk_args {
     poison: Poison,
 }
 
-#[derive(Default)]
 struct Names {
-    /// One dict, begun with the first name and ended when the arguments are sent.
-    tree: Tree,
+    /// One dict, ended when the arguments are sent.
+    values: Draft,
     seen: BTreeSet<Box<str>>,
 }
 
@@ -43,47 +41,67 @@ impl Handle for stk_args {
     }
 }
 
+impl Default for stk_args {
+    #[inline]
+    fn default() -> stk_args {
+        stk_args {
+            positional: Draft::list(),
+            named: None,
+            naming: false,
+            first_fault: None,
+            poison: Poison::default(),
+        }
+    }
+}
+
 impl stk_args {
-    /// Ends the arguments; says whether they can be sent.
+    /// Ends the arguments, if they can be sent.
+    #[inline]
     pub(crate) fn seal(&mut self) -> Checked<()> {
         if let Some(fault) = &self.first_fault {
-            return Err(Fault::Here(fault.0, format!("the arguments: {}", fault.1).into()));
+            return Err(Fault::here(fault.0, format!("the arguments: {}", fault.1)));
         }
-        if self.naming || self.positional.depth() != 0 {
+        if self.naming || self.positional.depth() != 1 {
             let why =
                 "the arguments: the last name has no value, or a list or a dict was begun and not ended";
             return Err(Fault::invalid(why));
         }
+        self.positional.end().map_err(Fault::refused)?;
         match &mut self.named {
-            Some(named) => named.tree.end(),
+            Some(named) => named.values.end().map_err(Fault::refused),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn parts(&self) -> (Positional<'_>, Named<'_>) {
-        (Positional(&self.positional), Named(self.named.as_deref().map(|named| &named.tree)))
+    /// As the crate takes them.
+    #[inline]
+    pub(crate) fn parts(&self) -> (&Draft, Option<&Draft>) {
+        (&self.positional, self.named.as_deref().map(|named| &named.values))
     }
 
-    fn put(&mut self, put: impl FnOnce(&mut Tree) -> Checked<()>) -> Checked<()> {
-        let (true, Some(named)) = (self.naming, &mut self.named) else { return put(&mut self.positional) };
-        put(&mut named.tree)?;
-        self.naming = named.tree.depth() > 1 || named.tree.awaits_value();
-        Ok(())
+    #[inline]
+    fn put(&mut self, put: impl FnOnce(&mut Draft) -> Result<(), WireError>) -> Checked<()> {
+        match (self.naming, &mut self.named) {
+            (true, Some(named)) => {
+                put(&mut named.values).map_err(Fault::refused)?;
+                self.naming = named.values.depth() > 1 || named.values.awaits_value();
+                Ok(())
+            }
+            _ => put(&mut self.positional).map_err(Fault::refused),
+        }
     }
 
     fn key(&mut self, key: &str) -> Checked<()> {
-        if !self.naming && self.positional.depth() > 0 {
-            return self.positional.key(key);
+        let refused = |error| Fault::refused_key(error, key);
+        if !self.naming && self.positional.depth() > 1 {
+            return self.positional.key(key).map_err(refused);
         }
-        if self.named.is_none() {
-            let mut named = Box::<Names>::default();
-            named.tree.begin_dict()?;
-            self.named = Some(named);
-        }
-        let Some(named) = &mut self.named else { return Ok(()) };
-        named.tree.key(key)?;
+        let named = self
+            .named
+            .get_or_insert_with(|| Box::new(Names { values: Draft::dict(), seen: BTreeSet::new() }));
+        named.values.key(key).map_err(refused)?;
         // Within a dict that is being named, it is that dict's key.
-        if named.tree.depth() == 1 {
+        if named.values.depth() == 1 {
             self.naming = true;
             if !named.seen.insert(key.into()) {
                 return Err(Fault::invalid(format!("two arguments have the name {key:?}")));
@@ -91,27 +109,12 @@ impl stk_args {
         }
         Ok(())
     }
-}
 
-/// The positional arguments as the crate takes them.
-pub(crate) struct Positional<'a>(&'a Tree);
-
-impl EncodeArgs for Positional<'_> {
-    fn encode_args(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
-        e.list(self.0.roots())?;
-        self.0.encode_all(e)
-    }
-}
-
-/// The named arguments as the crate takes them.
-pub(crate) struct Named<'a>(Option<&'a Tree>);
-
-impl EncodeKwargs for Named<'_> {
-    fn encode_kwargs(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
-        match self.0 {
-            Some(tree) => tree.encode_all(e),
-            None => e.dict(0),
+    fn end(&mut self) -> Checked<()> {
+        if !self.naming && self.positional.depth() == 1 {
+            return Err(Fault::invalid("an end without a list or a dict that is open"));
         }
+        self.put(Draft::end)
     }
 }
 
@@ -150,28 +153,28 @@ unsafe fn put(args: *mut stk_args, body: impl FnOnce(&mut stk_args) -> Checked<(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_args_push_none(args: *mut stk_args) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(args, |args| args.put(Tree::none)) }
+    unsafe { put(args, |args| args.put(Draft::none)) }
 }
 
 /// Puts in a truth value.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_args_push_bool(args: *mut stk_args, value: bool) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(args, |args| args.put(|tree| tree.bool(value))) }
+    unsafe { put(args, |args| args.put(|draft| draft.bool(value))) }
 }
 
 /// Puts in an integer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_args_push_i64(args: *mut stk_args, value: i64) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(args, |args| args.put(|tree| tree.i64(value))) }
+    unsafe { put(args, |args| args.put(|draft| draft.int(value))) }
 }
 
 /// Puts in a number.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_args_push_f64(args: *mut stk_args, value: f64) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(args, |args| args.put(|tree| tree.f64(value))) }
+    unsafe { put(args, |args| args.put(|draft| draft.float(value))) }
 }
 
 /// Puts in a copy of text. STK_INVALID if it is not UTF-8.
@@ -181,7 +184,7 @@ pub unsafe extern "C" fn stk_args_push_str(args: *mut stk_args, text: stk_str) -
     unsafe {
         put(args, |args| {
             let text = text.read("text")?;
-            args.put(|tree| tree.str(text))
+            args.put(|draft| draft.str(text))
         })
     }
 }
@@ -197,7 +200,7 @@ pub unsafe extern "C" fn stk_args_push_bytes(
     unsafe {
         put(args, |args| {
             let bytes = slice(data.cast(), len, "data")?;
-            args.put(|tree| tree.bytes(bytes))
+            args.put(|draft| draft.bytes(bytes))
         })
     }
 }
@@ -211,7 +214,7 @@ pub unsafe extern "C" fn stk_args_push_lease(args: *mut stk_args, lease: stk_lea
     unsafe {
         put(args, |args| {
             let lease = lease::argument(lease)?;
-            args.put(|tree| tree.lease(lease))
+            args.put(|draft| draft.put_late(lease))
         })
     }
 }
@@ -220,21 +223,21 @@ pub unsafe extern "C" fn stk_args_push_lease(args: *mut stk_args, lease: stk_lea
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_args_begin_list(args: *mut stk_args) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(args, |args| args.put(Tree::begin_list)) }
+    unsafe { put(args, |args| args.put(Draft::begin_list)) }
 }
 
 /// Begins a dict: pairs of stk_args_key and a value, until stk_args_end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_args_begin_dict(args: *mut stk_args) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(args, |args| args.put(Tree::begin_dict)) }
+    unsafe { put(args, |args| args.put(Draft::begin_dict)) }
 }
 
 /// Ends the innermost list or dict.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_args_end(args: *mut stk_args) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(args, |args| args.put(Tree::end)) }
+    unsafe { put(args, |args| args.end()) }
 }
 
 /// Within a dict: the key of the next value. Outside: the name of the next value, which is then an argument by name,

@@ -167,5 +167,5 @@ pub unsafe extern "C" fn stk_completions_in_flight(completions: *const stk_compl
 
 #[cold]
 fn nothing() -> Fault {
-    Fault::Here(STK_PENDING, "there is no outcome yet".into())
+    Fault::here(STK_PENDING, "there is no outcome yet")
 }

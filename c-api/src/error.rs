@@ -1,6 +1,6 @@
 //! The error object.
 
-use crate::fault::Fault;
+use crate::fault::{Fault, What};
 use crate::guard::{free, shared};
 use crate::status::*;
 use crate::text::stk_str;
@@ -61,9 +61,9 @@ pub const STK_BOUND_REGIONS: u32 = 5;
 
 impl stk_error {
     pub(crate) fn new(fault: Fault) -> stk_error {
-        match fault {
-            Fault::Here(status, ref why) => stk_error::plain(status, "", why),
-            Fault::There(ref error) => stk_error::of(error),
+        match &*fault {
+            What::Here(status, why) => stk_error::plain(*status, "", why),
+            What::There(error) => stk_error::of(error),
         }
     }
 

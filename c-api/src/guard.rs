@@ -179,11 +179,13 @@ pub(crate) struct Poison(AtomicBool);
 impl Poison {
     #[inline]
     pub(crate) fn check(&self, what: &'static str) -> Checked<()> {
-        if self.0.load(Ordering::Relaxed) {
-            let why = format!("an earlier panic of the library left `{what}` unusable; it can only be freed");
-            return Err(Fault::Here(STK_PANIC, why.into()));
-        }
-        Ok(())
+        if self.0.load(Ordering::Relaxed) { Err(Poison::refusal(what)) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn refusal(what: &'static str) -> Fault {
+        let why = format!("an earlier panic of the library left `{what}` unusable; it can only be freed");
+        Fault::here(STK_PANIC, why)
     }
 }
 
@@ -205,7 +207,7 @@ pub(crate) fn in_log_callback(callback: impl FnOnce()) {
 #[inline]
 pub(crate) fn not_in_log_callback() -> Checked<()> {
     if IN_CALLBACK.try_with(Cell::get) == Ok(true) {
-        return Err(Fault::Here(STK_REENTRANT, "called from within a log callback".into()));
+        return Err(Fault::here(STK_REENTRANT, "called from within a log callback"));
     }
     Ok(())
 }

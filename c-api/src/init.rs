@@ -98,7 +98,7 @@ unsafe fn register(
     let (apps, options) = unsafe { (CApp::read_tables(apps, n)?, read_options(options)?) };
     let mut known = known();
     if known.is_some() {
-        return Err(Fault::Here(STK_CONFIG, "stk_init was called twice".into()));
+        return Err(Fault::here(STK_CONFIG, "stk_init was called twice"));
     }
     let names = apps.iter().map(|app| app.name.clone()).collect();
     for app in apps {

@@ -98,7 +98,7 @@ fn check_process() -> Checked<()> {
     match OWNER.load(Ordering::Relaxed) {
         0 => Ok(()),
         owner if owner == std::process::id() => Ok(()),
-        _ => Err(Fault::There(stokehold::Kind::Forked.into())),
+        _ => Err(stokehold::Error::from(stokehold::Kind::Forked).into()),
     }
 }
 
@@ -155,7 +155,7 @@ pub(crate) fn end_of_call(made: &[u64]) {
 }
 
 fn stale(lease: stk_lease) -> Fault {
-    Fault::Here(STK_STALE_LEASE, format!("lease {:#x} is not held any more, or never was", lease.id).into())
+    Fault::here(STK_STALE_LEASE, format!("lease {:#x} is not held any more, or never was", lease.id))
 }
 
 /// Memory of `size` bytes of this client, for arguments: fill it, then stk_args_push_lease. Not cleared. Where more shared
@@ -195,7 +195,7 @@ pub extern "C" fn stk_lease_writable(lease: stk_lease) -> stk_status {
         leases(|table| match table.find(lease.id).and_then(|slot| slot.held.as_mut()) {
             Some(Held::Argument(held)) => match Arc::get_mut(held).and_then(|held| held.try_as_mut()) {
                 Some(_) => Ok(()),
-                None => Err(Fault::Here(STK_LENT, "a call still carries the lease".into())),
+                None => Err(Fault::here(STK_LENT, "a call still carries the lease")),
             },
             Some(Held::Result(..)) => Ok(()),
             None => Err(stale(lease)),

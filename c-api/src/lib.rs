@@ -55,7 +55,6 @@ mod fault;
 mod guard;
 mod parts;
 mod stdio;
-mod tree;
 
 #[cfg(feature = "test-hooks")]
 mod hooks;

@@ -59,7 +59,7 @@ pub(crate) fn install(call: stk_log_fn, user: c_uintptr, level: LevelFilter) -> 
     let Some(call) = call else { return Ok(()) };
     let callback = CALLBACK.get_or_init(|| Callback { call, user });
     if log::set_logger(callback).is_err() && !std::ptr::addr_eq(log::logger(), callback) {
-        return Err(Fault::Here(STK_CONFIG, "this process has a logger already".into()));
+        return Err(Fault::here(STK_CONFIG, "this process has a logger already"));
     }
     log::set_max_level(level);
     Ok(())

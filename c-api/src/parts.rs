@@ -1,13 +1,13 @@
 //! The parts of a call, as each function that sends one takes them.
 
-use crate::args::{Named, Positional, stk_args};
+use crate::args::stk_args;
 use crate::client::stk_client;
 use crate::execute::stk_options;
 use crate::fault::{Checked, Fault};
 use crate::guard::Handle;
 use crate::init::read_sized;
 use crate::text::stk_str;
-use stokehold::Call;
+use stokehold::{Call, Draft};
 
 /// Checked, and owned as far as they are given away.
 pub(crate) struct Parts<'a> {
@@ -46,7 +46,7 @@ impl<'a> Parts<'a> {
 
     /// The call, not sent yet.
     #[inline]
-    pub(crate) fn call<'c>(&'c self, client: &'c stk_client) -> Call<'c, Positional<'c>, Named<'c>> {
+    pub(crate) fn call<'c>(&'c self, client: &'c stk_client) -> Call<'c, &'c Draft, Option<&'c Draft>> {
         let (positional, named) = self.args.parts();
         let mut call = client.inner.call(self.app, self.action).args(positional).kwargs(named);
         if let Some(options) = self.options {

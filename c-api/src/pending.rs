@@ -86,7 +86,7 @@ pub unsafe extern "C" fn stk_pending_wait(
                 STK_FOREVER => call.wait_for(Duration::MAX),
                 ms => call.wait_for(Duration::from_millis(ms)),
             };
-            let outcome = outcome.ok_or(Fault::Here(STK_PENDING, "the call is in flight".into()))?;
+            let outcome = outcome.ok_or_else(|| Fault::here(STK_PENDING, "the call is in flight"))?;
             pending.inner = None;
             hand_out(outcome, out)
         })

@@ -5,10 +5,9 @@ use crate::guard::{Handle, Poison, guard_exclusive};
 use crate::lease::{self, stk_lease};
 use crate::status::*;
 use crate::text::{slice, stk_str};
-use crate::tree::Tree;
 use std::ffi::c_void;
 use std::ptr;
-use stokehold::{Error, ResultLease};
+use stokehold::{Draft, Error, ResultLease, WireError};
 
 /// What an app answers: one value, put together as arguments are, or a lease. Belongs to the function that it was given
 /// to, and to its thread. Nothing put in is none; a second value is STK_INVALID. The first function on it that failed
@@ -17,7 +16,7 @@ pub struct stk_reply(());
 
 /// What an `stk_reply` really is.
 pub(crate) struct Reply {
-    tree: Tree,
+    value: Draft,
     lease: Option<ResultLease>,
     /// What the app says of its failure.
     pub(crate) failed: Option<(String, String)>,
@@ -38,7 +37,7 @@ impl Handle for Reply {
 impl Reply {
     pub(crate) fn new(call: usize) -> Reply {
         Reply {
-            tree: Tree::default(),
+            value: Draft::new(),
             lease: None,
             failed: None,
             first_fault: None,
@@ -48,26 +47,33 @@ impl Reply {
     }
 
     /// As the crate takes it.
-    pub(crate) fn finish(self) -> stokehold::Result<stokehold::Reply> {
-        if let Some((class, message)) = self.failed {
+    pub(crate) fn finish(&mut self) -> stokehold::Result<stokehold::Reply> {
+        if let Some((class, message)) = self.failed.take() {
             return Err(Error::app(class, message));
         }
         let poisoned = self.poison.check(Reply::NAME).err().map(|fault| fault.text());
-        let fault = self.first_fault.or(poisoned).or_else(|| {
-            (self.tree.depth() != 0).then(|| "a list or a dict was begun and not ended".to_owned())
+        let fault = self.first_fault.take().or(poisoned).or_else(|| {
+            (self.value.depth() != 0).then(|| "a list or a dict was begun and not ended".to_owned())
         });
-        match (fault, self.lease) {
+        match (fault, self.lease.take()) {
             (Some(why), _) => Err(Error::app("Reply", format!("the reply: {why}"))),
             (None, Some(lease)) => Ok(lease.into()),
-            (None, None) => Ok(stokehold::Reply::new(&self.tree)),
+            (None, None) => Ok(stokehold::Reply::new(&self.value)),
         }
     }
 
-    fn put(&mut self, put: impl FnOnce(&mut Tree) -> Checked<()>) -> Checked<()> {
-        if self.tree.depth() == 0 && (self.tree.roots() > 0 || self.lease.is_some()) {
+    #[inline]
+    fn put(&mut self, put: impl FnOnce(&mut Draft) -> Result<(), WireError>) -> Checked<()> {
+        if self.is_whole() {
             return Err(Fault::invalid("a reply is one value, and it has one: begin a list for more"));
         }
-        put(&mut self.tree)
+        put(&mut self.value).map_err(Fault::refused)
+    }
+
+    /// Whether it has its one value.
+    #[inline]
+    fn is_whole(&self) -> bool {
+        self.value.depth() == 0 && (!self.value.is_empty() || self.lease.is_some())
     }
 }
 
@@ -88,28 +94,28 @@ unsafe fn put(reply: *mut stk_reply, body: impl FnOnce(&mut Reply) -> Checked<()
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_reply_none(reply: *mut stk_reply) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(reply, |reply| reply.put(Tree::none)) }
+    unsafe { put(reply, |reply| reply.put(Draft::none)) }
 }
 
 /// Answers with a truth value.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_reply_bool(reply: *mut stk_reply, value: bool) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(reply, |reply| reply.put(|tree| tree.bool(value))) }
+    unsafe { put(reply, |reply| reply.put(|draft| draft.bool(value))) }
 }
 
 /// Answers with an integer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_reply_i64(reply: *mut stk_reply, value: i64) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(reply, |reply| reply.put(|tree| tree.i64(value))) }
+    unsafe { put(reply, |reply| reply.put(|draft| draft.int(value))) }
 }
 
 /// Answers with a number.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_reply_f64(reply: *mut stk_reply, value: f64) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(reply, |reply| reply.put(|tree| tree.f64(value))) }
+    unsafe { put(reply, |reply| reply.put(|draft| draft.float(value))) }
 }
 
 /// Answers with a copy of text. STK_INVALID if it is not UTF-8.
@@ -119,7 +125,7 @@ pub unsafe extern "C" fn stk_reply_str(reply: *mut stk_reply, text: stk_str) -> 
     unsafe {
         put(reply, |reply| {
             let text = text.read("text")?;
-            reply.put(|tree| tree.str(text))
+            reply.put(|draft| draft.str(text))
         })
     }
 }
@@ -135,7 +141,7 @@ pub unsafe extern "C" fn stk_reply_bytes(
     unsafe {
         put(reply, |reply| {
             let bytes = slice(data.cast(), len, "data")?;
-            reply.put(|tree| tree.bytes(bytes))
+            reply.put(|draft| draft.bytes(bytes))
         })
     }
 }
@@ -150,7 +156,7 @@ pub unsafe extern "C" fn stk_reply_lease(reply: *mut stk_reply, lease: stk_lease
     // SAFETY: the caller's promise.
     unsafe {
         put(reply, |reply| {
-            if reply.tree.roots() > 0 || reply.lease.is_some() {
+            if !reply.value.is_empty() || reply.lease.is_some() {
                 return Err(Fault::invalid("a reply is one value, and it has one"));
             }
             let mut held = lease::result(lease, reply.call, len)?;
@@ -165,14 +171,14 @@ pub unsafe extern "C" fn stk_reply_lease(reply: *mut stk_reply, lease: stk_lease
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_reply_begin_list(reply: *mut stk_reply) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(reply, |reply| reply.put(Tree::begin_list)) }
+    unsafe { put(reply, |reply| reply.put(Draft::begin_list)) }
 }
 
 /// Begins a dict: pairs of stk_reply_key and a value, until stk_reply_end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_reply_begin_dict(reply: *mut stk_reply) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(reply, |reply| reply.put(Tree::begin_dict)) }
+    unsafe { put(reply, |reply| reply.put(Draft::begin_dict)) }
 }
 
 /// The key of the next value of a dict.
@@ -182,7 +188,7 @@ pub unsafe extern "C" fn stk_reply_key(reply: *mut stk_reply, key: stk_str) -> s
     unsafe {
         put(reply, |reply| {
             let key = key.read("key")?;
-            reply.tree.key(key)
+            reply.value.key(key).map_err(|error| Fault::refused_key(error, key))
         })
     }
 }
@@ -191,7 +197,7 @@ pub unsafe extern "C" fn stk_reply_key(reply: *mut stk_reply, key: stk_str) -> s
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_reply_end(reply: *mut stk_reply) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe { put(reply, |reply| reply.tree.end()) }
+    unsafe { put(reply, |reply| reply.value.end().map_err(Fault::refused)) }
 }
 
 /// Fails the call with a class of the app's choice ("OutOfCoal") and a message; what was put in before is forgotten.
@@ -208,7 +214,7 @@ pub unsafe extern "C" fn stk_reply_fail(
         guard_exclusive(reply.cast::<Reply>(), ptr::null_mut(), |reply| {
             let (class, message) = (class_name.read("class_name")?, message.read("message")?);
             reply.failed = Some((class.to_owned(), message.to_owned()));
-            Err(Fault::Here(STK_APP, "".into()))
+            Err(Fault::here(STK_APP, ""))
         })
     }
 }

@@ -40,6 +40,11 @@ impl stk_str {
     pub(crate) unsafe fn read<'a>(self, what: &'static str) -> Checked<&'a str> {
         // SAFETY: the caller of this function promised it for pointer and length.
         let bytes = unsafe { slice(self.data.cast(), self.len, what) }?;
+        // Names and keys, mostly: the general search is a call, and knows nothing about short texts.
+        if bytes.len() <= SHORT && bytes.iter().fold(0, |all, byte| all | byte) < 0x80 {
+            // SAFETY: ASCII, as just seen, is UTF-8.
+            return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
+        }
         std::str::from_utf8(bytes).map_err(|e| not_text(what, e))
     }
 }
@@ -110,6 +115,9 @@ pub unsafe extern "C" fn stk_str_eq(a: stk_str, b: stk_str) -> bool {
     let (a, b) = unsafe { (slice(a.data.cast(), a.len, "a"), slice(b.data.cast(), b.len, "b")) };
     matches!((a, b), (Ok(a), Ok(b)) if a == b)
 }
+
+/// As most names and keys are.
+const SHORT: usize = 16;
 
 /// `uintptr_t`, as which cbindgen writes it: under that name it would take it for `usize`, which it writes `size_t`.
 #[allow(dead_code)]

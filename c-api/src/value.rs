@@ -178,7 +178,7 @@ pub unsafe extern "C" fn stk_value_get(
             let ValueRef::Dict(pairs) = dict else { return Err(neither(&dict)) };
             let key = key.read("key")?;
             let found = pairs.get(key)?;
-            found.map(stk_value::of).ok_or_else(|| Fault::Here(STK_END, format!("no key {key:?}").into()))
+            found.map(stk_value::of).ok_or_else(|| Fault::here(STK_END, format!("no key {key:?}")))
         })
     }
 }
@@ -221,7 +221,7 @@ pub unsafe extern "C" fn stk_iter_next(
                 _ => None,
             }
         };
-        let (name, found) = next.ok_or(Fault::Here(STK_END, "there is nothing more".into()))??;
+        let (name, found) = next.ok_or_else(|| Fault::here(STK_END, "there is nothing more"))??;
         if let Some(key) = key {
             key.write(stk_str::of(name));
         }
@@ -245,5 +245,5 @@ impl stk_iter {
 }
 
 fn neither(value: &ValueRef<'_>) -> Fault {
-    Fault::Here(STK_VALUE, format!("expected a list or a dict, got {}", value.describe()).into())
+    Fault::here(STK_VALUE, format!("expected a list or a dict, got {}", value.describe()))
 }
