@@ -115,6 +115,7 @@ norecheck_arm armed_client_misses
 nofence_bell_pub armed_flag_is_taken_by_one
 noeventring armed_flag_that_a_dead_worker
 listblind armed_waiter_hears
+foundquiet armed_waiter_is_woken
 # close, lanes
 sweepfirst f4_a_closing_pool
 checkfirst f4_a_closing_pool

@@ -73,7 +73,8 @@ struct State {
     ending: usize,
     /// What the timer is set to.
     timer_ns: Option<u64>,
-    /// Somebody was told that there is nothing, and waits at the descriptor: the lanes whose flags were set for that.
+    /// Somebody was told that there is nothing, and may still wait at the descriptor, whoever took outcomes since: the
+    /// lanes whose flags were set for that.
     armed: Vec<Arc<Lane>>,
     /// The descriptor was readable, and not everything that may be the reason was looked at yet.
     alarmed: bool,
@@ -159,9 +160,6 @@ impl Completions {
             return None;
         }
         let mut state = self.state();
-        for lane in state.armed.drain(..) {
-            lane.control.armed().disarm();
-        }
         if let Some(completion) = state.ended.pop_front() {
             return Some(completion);
         }
@@ -236,7 +234,9 @@ impl Completions {
         let flags = lanes.iter().map(|lane| lane.control.armed());
         let found = Armed::arm(|| self.drain(readable), flags, || state.look());
         state.armed = lanes;
-        if found.is_none() {
+        if found.is_some() {
+            self.event.signal(); // there may be more, and another thread may wait for it
+        } else {
             let due = state.flights.all.iter().filter_map(|listed| listed.flight.due_ns()).min();
             self.set_timer(state, due);
         }
@@ -315,9 +315,6 @@ impl Drop for Completions {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for listed in state.flights.all.drain(..) {
             drop(listed.flight.cancel());
-        }
-        for lane in state.armed.drain(..) {
-            lane.control.armed().disarm();
         }
         self.shared.has_completions.store(false, Ordering::Release);
     }

@@ -46,12 +46,6 @@ impl Armed {
         found
     }
 
-    /// Client: is awake, and spares everybody the system call.
-    #[inline]
-    pub fn disarm(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
     /// Publisher, after its change: rings the call's bell, and says whether the client's descriptor is to be written
     /// to as well. Of several at once one is told so.
     #[inline]

@@ -68,11 +68,23 @@ impl Side {
         matches!(self.lines[call].look().unwrap().state(), State::Done | State::Lost)
     }
 
+    /// One look for an outcome, by whoever holds the list.
+    fn take_one(&self, left: &mut Vec<usize>) -> bool {
+        let find = |left: &Vec<usize>| left.iter().position(|&call| self.is_over(call));
+        let at = find(left).or_else(|| {
+            let found = Armed::arm(|| self.event.drain(), [&self.armed], || find(left));
+            if found.is_some() && !sabotaged("foundquiet") {
+                self.event.write();
+            }
+            found
+        });
+        at.map(|at| left.remove(at)).is_some()
+    }
+
     /// A loop of the host's that takes the outcomes of these calls.
     fn take_all(&self, calls: std::ops::Range<usize>) {
         let mut left: Vec<usize> = calls.collect();
         while !left.is_empty() {
-            self.armed.disarm();
             let before = left.len();
             left.retain(|&call| !self.is_over(call));
             if left.len() < before {
@@ -164,7 +176,6 @@ fn armed_waiter_hears_of_a_call_that_is_over_when_it_is_listed() {
         };
         loop {
             let list = list.lock().unwrap();
-            side.armed.disarm();
             let is_over = || list.is_some_and(|call| side.is_over(call));
             if is_over() {
                 break;
@@ -177,5 +188,46 @@ fn armed_waiter_hears_of_a_call_that_is_over_when_it_is_listed() {
         }
         worker.join().unwrap();
         submitter.join().unwrap();
+    });
+}
+
+/// One thread waits, and another looks once and takes what it finds. What that leaves behind, and what ends later, wakes
+/// the one that waits.
+#[test]
+fn armed_waiter_is_woken_whoever_else_takes() {
+    explore("another thread takes an outcome", || {
+        let side = Side::running(2);
+        let list = Arc::new(Mutex::new(vec![0, 1]));
+        let worker = {
+            let side = side.clone();
+            thread::spawn(move || {
+                for call in 0..2 {
+                    side.finish(call, &Steps::new(9));
+                }
+            })
+        };
+        let passer_by = {
+            let (side, list) = (side.clone(), list.clone());
+            thread::spawn(move || {
+                let mut list = list.lock().unwrap();
+                side.take_one(&mut list);
+                if list.is_empty() {
+                    side.event.write(); // no more comes, and the other is to end
+                }
+            })
+        };
+        loop {
+            let mut list = list.lock().unwrap();
+            let took = side.take_one(&mut list);
+            if list.is_empty() {
+                break;
+            }
+            drop(list);
+            if !took {
+                side.event.poll();
+            }
+        }
+        worker.join().unwrap();
+        passer_by.join().unwrap();
     });
 }
