@@ -87,15 +87,31 @@ fn a7_a_stuck_worker_takes_nothing_more_even_if_its_arbiter_is_stopped() -> Outc
     assert_eq!(app_threads(stuck), 2);
     let endless = call(&client, "spin").args((1,)).deadline_ms(300).submit().unwrap();
     until_begun(1);
-    stop(pool.arbiter_pid());
+    let stopped = Stopped::new(pool.arbiter_pid());
     assert_eq!(fails(endless.wait()).code(), Code::Deadline);
     until("the thread that is free has ended", || app_threads(stuck) == 1);
     let waits = call(&client, "note").args((2,)).submit().unwrap();
     assert_eq!(begun(2), 0);
-    kill(pool.arbiter_pid(), Signal::SIGCONT);
+    drop(stopped);
     assert_eq!(number(waits.wait()), 2);
     assert!(is_alive(stuck));
     Ok(())
+}
+
+/// A stopped arbiter, which goes on when this is dropped, also by a failed test: it would outlive that for ever.
+struct Stopped(u32);
+
+impl Stopped {
+    fn new(arbiter: u32) -> Stopped {
+        stop(arbiter);
+        Stopped(arbiter)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill(self.0, Signal::SIGCONT);
+    }
 }
 
 fn a7_a_call_that_lets_go_in_the_grace_time_is_the_last_of_its_worker() -> Outcome {
