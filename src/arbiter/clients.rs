@@ -318,9 +318,17 @@ impl Arbiter<'_> {
         let Some(index) = self.lane_of(number, serial) else {
             return refuse(id, ErrorKind::BadRequest(format!("no lane {serial} of this client").into()));
         };
+        // Each would have a place in the table of regions, and a descriptor, that others need.
+        if self.lanes[index].as_ref().is_some_and(|lane| lane.requests.is_some()) {
+            return refuse(id, ErrorKind::BadRequest(format!("lane {serial} is open already").into()));
+        }
         let registered =
             self.regions.register(&self.registry, RegionKind::Requests, fd, len, Owner::of_lane(serial));
-        match registered.and_then(|(region_id, region)| Ok((region_id, Requests::of(&region)?))) {
+        let requests = registered.and_then(|(region_id, region)| {
+            let requests = Requests::of(&region);
+            Ok((region_id, requests.inspect_err(|_| self.regions.retire(&self.registry, region_id))?))
+        });
+        match requests {
             Ok((region_id, requests)) => {
                 if let Some(lane) = &mut self.lanes[index] {
                     lane.requests = Some(requests);

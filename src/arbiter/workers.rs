@@ -134,6 +134,9 @@ impl Arbiter<'_> {
                 if message.bits("layout")? != layout_hash() || message.int::<u16>("life")? != life.get() {
                     return Err(Error::new(ErrorKind::Incompatible("a worker of another build".into())));
                 }
+                if self.workers.get(&life).is_some_and(|worker| worker.results.is_some()) {
+                    return Err(Error::new(ErrorKind::Frame("a worker said HELLO twice".into())));
+                }
                 let [fd] = message.take_fds()?;
                 let owner = Owner::Life(life.get());
                 let registered = self.regions.register(

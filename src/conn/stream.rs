@@ -34,6 +34,7 @@ pub struct Stream {
     fds_lost: bool,
     out: VecDeque<Outgoing>,
     out_bytes: usize,
+    out_fds: usize,
 }
 
 #[derive(Debug)]
@@ -45,6 +46,8 @@ struct Outgoing {
 
 /// Bytes that may wait to be sent to one peer before it counts as stuck.
 const MAX_OUT: usize = 4 * MAX_CONTROL_PAYLOAD;
+/// Descriptors that may wait to be sent to one peer. They are this process's meanwhile, which needs some for others.
+const MAX_OUT_FDS: usize = 4 * MAX_FRAME_FDS;
 /// Descriptors that may wait for their frame.
 const MAX_FDS_WAITING: usize = 4 * MAX_FRAME_FDS;
 
@@ -60,6 +63,7 @@ impl Stream {
             fds_lost: false,
             out: VecDeque::new(),
             out_bytes: 0,
+            out_fds: 0,
         }
     }
 
@@ -158,7 +162,13 @@ impl Stream {
                 format!("a peer does not read: {} bytes wait for it", self.out_bytes).into(),
             )));
         }
+        if self.out_fds + fds.len() > MAX_OUT_FDS {
+            return Err(Error::new(ErrorKind::Frame(
+                format!("a peer does not read: {} descriptors wait for it", self.out_fds).into(),
+            )));
+        }
         self.out_bytes += bytes.len();
+        self.out_fds += fds.len();
         self.out.push_back(Outgoing { bytes, sent: 0, fds });
         Ok(())
     }
@@ -171,7 +181,7 @@ impl Stream {
     /// Drops what waits, as if it had not been queued. Not in the middle of a message.
     pub fn drop_waiting(&mut self) {
         self.out.clear();
-        self.out_bytes = 0;
+        (self.out_bytes, self.out_fds) = (0, 0);
     }
 
     /// Sends what can be sent; `true` when nothing waits. Also `false` when this user has too many descriptors on their
@@ -187,6 +197,7 @@ impl Stream {
                 Err(error) => return Err(error),
             };
             drop(fds);
+            self.out_fds -= front.fds.len();
             front.fds.clear();
             front.sent += n;
             self.out_bytes -= n;

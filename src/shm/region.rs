@@ -179,6 +179,10 @@ impl Region {
     /// The same, and keeps the descriptor to pass it on: for the arbiter.
     pub fn adopt_keeping(kind: RegionKind, fd: OwnedFd, len: usize) -> Result<Region> {
         memfd::check(fd.as_fd(), kind.needed_seals(), len as u64).map_err(|e| e.context(kind.name()))?;
+        if len < size_of::<RegionHeader>() {
+            let why = format!("{}: {len} bytes have no room for its header", kind.name());
+            return Err(Error::new(Kind::Incompatible(why.into())));
+        }
         let map = if kind.is_shared_rw() {
             Mapping::shared_rw(fd.as_fd(), len)?
         } else {

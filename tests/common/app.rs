@@ -5,12 +5,16 @@
 use crate::{guard, later, proc};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fs, process, thread};
+use stokehold::internals::conn::{Link, Message};
+use stokehold::internals::shm::{RESULTS_LEN, Region, RegionKind, layout_hash};
 use stokehold::internals::sys::signal::Signal;
 use stokehold::internals::sys::{fd, process as sys};
+use stokehold::internals::wire::Kind;
 use stokehold::{App, Args, Builder, Call, Client, Ctx, Error, Pool, Reply, Response, Result};
 
 /// What a host has in a static of its program, and a worker that was forked of it finds there.
@@ -76,6 +80,16 @@ impl App for Faults {
                 begin(id);
                 until_open(gate);
                 Ok(Reply::from(id))
+            }
+            // The same, with a large result; its second beginning is when it has the memory for it.
+            "gate_and_fill" => {
+                let (id, gate, len): (i64, &str, usize) = args.parse()?;
+                begin(id);
+                until_open(gate);
+                let mut lease = ctx.lease(len)?;
+                lease.fill(id as u8);
+                begin(id + 1);
+                Ok(lease.into())
             }
             "hold" => {
                 let (id, gate, bytes): (i64, &str, &[u8]) = args.parse()?;
@@ -155,6 +169,7 @@ impl App for Faults {
                 clear_armed();
                 Ok(Reply::from(1))
             }
+            "greet_again" => greet_again(ctx.life()).map(Reply::from),
             "no_more_files" => {
                 fd::set_nofile_soft(0)?;
                 Ok(Reply::from(()))
@@ -392,4 +407,19 @@ fn clear_armed() {
 fn range(line: &str) -> Option<(usize, usize)> {
     let (from, to) = line.split_once(' ')?.0.split_once('-')?;
     Some((usize::from_str_radix(from, 16).ok()?, usize::from_str_radix(to, 16).ok()?))
+}
+
+/// Says HELLO to the arbiter once more, on each of this worker's sockets. Answers how many it has.
+fn greet_again(life: u16) -> Result<usize> {
+    let sockets: Vec<_> =
+        proc::descriptors(process::id()).into_iter().filter(|(_, to)| to.starts_with("socket:")).collect();
+    for (number, _) in &sockets {
+        // SAFETY: open, as long as the worker lives.
+        let socket = unsafe { BorrowedFd::borrow_raw(*number as i32) }.try_clone_to_owned()?;
+        let region = Region::create(RegionKind::Results, RESULTS_LEN)?;
+        let hello =
+            Message::new(Kind::Hello).with("layout", layout_hash() as i64).with("life", i64::from(life));
+        Link::new(socket).send(hello.with_fd(region.fd().try_clone_to_owned()?))?;
+    }
+    Ok(sockets.len())
 }

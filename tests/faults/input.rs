@@ -24,9 +24,13 @@ crate::tests! {
     another_layout_is_incompatible,
     a_greeting_without_a_process,
     regions_that_are_not_what_they_must_be,
+    regions_that_have_no_room_for_a_header,
+    a_lane_that_is_opened_again_and_again,
+    answers_that_nobody_reads,
     messages_that_a_client_may_not_send,
     descriptors_that_nobody_announced,
     a_peer_that_greets_again_and_again,
+    a_worker_that_greets_again,
     garbage_between_two_calls_of_a_client_process,
 }
 
@@ -197,18 +201,18 @@ fn file(len: usize, seals: Seals) -> OwnedFd {
     file
 }
 
+fn registration(kind: RegionKind, len: usize, lane: i64, fd: OwnedFd) -> Message {
+    let message = Message::new(Kind::Register).with("kind", kind as i64).with("len", len as i64);
+    message.with("serial", lane).with_fd(fd)
+}
+
 fn regions_that_are_not_what_they_must_be() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
     let peer = Peer::new(&pool);
     let (mut link, serial) = peer.greeted();
     let mut register = |kind: RegionKind, len: usize, fd: OwnedFd| {
-        let question = Message::new(Kind::Register)
-            .with("kind", kind as i64)
-            .with("len", len as i64)
-            .with("serial", serial)
-            .with_fd(fd);
-        let error = refusal(link.ask(question, Kind::Registered, PATIENCE));
+        let error = refusal(link.ask(registration(kind, len, serial, fd), Kind::Registered, PATIENCE));
         works(&peer.client);
         error.to_string()
     };
@@ -237,6 +241,68 @@ fn regions_that_are_not_what_they_must_be() -> Outcome {
     // A map keeps nothing alive in the arbiter.
     drop(Mapping::shared_ro(growth.fd(), 4096).unwrap());
     drop(growth);
+    drop(link);
+    peer.check();
+    Ok(())
+}
+
+fn regions_that_have_no_room_for_a_header() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let (mut link, serial) = peer.greeted();
+    let all = Seals::SHRINK | Seals::GROW | Seals::SEAL | Seals::FUTURE_WRITE;
+    for kind in [RegionKind::Growth, RegionKind::Requests] {
+        for len in [1, 63, 64, 4095, 4096] {
+            let answer =
+                link.ask(registration(kind, len, serial, file(len, all)), Kind::Registered, PATIENCE);
+            assert_eq!(refusal(answer).code(), Code::Incompatible, "{kind:?} of {len} bytes");
+        }
+    }
+    drop(link);
+    peer.check();
+    Ok(())
+}
+
+/// The table of regions has room for as many lanes as there may be, not for as many as one client opens.
+fn a_lane_that_is_opened_again_and_again() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let (mut link, serial) = peer.greeted();
+    let region = Region::create(RegionKind::Requests, 64 * 1024).unwrap();
+    let mut open = || {
+        let fd = region.fd().try_clone_to_owned().unwrap();
+        link.ask(registration(RegionKind::Requests, region.len(), serial, fd), Kind::Registered, PATIENCE)
+    };
+    open().unwrap();
+    let before = Baseline::count(pool.arbiter_pid());
+    for _ in 0..10 {
+        assert_eq!(refusal(open()).code(), Code::BadRequest);
+    }
+    assert_eq!(Baseline::count(pool.arbiter_pid()), before);
+    drop(link);
+    peer.check();
+    Ok(())
+}
+
+/// Each has a descriptor, and the arbiter may not have any number of them.
+fn answers_that_nobody_reads() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let peer = Peer::new(&pool);
+    let (mut link, _) = peer.greeted();
+    let (mut sent, mut most) = (0, 0);
+    // More than the socket has room for, which is some hundreds.
+    while sent < 3_000 && link.send(Message::new(Kind::Fetch).with("event", true)).is_ok() {
+        sent += 1;
+        if sent % 100 == 0 {
+            works(&peer.client);
+            most = most.max(Baseline::count(pool.arbiter_pid()).0.len());
+        }
+    }
+    assert!(most < peer.base.open.0.len() + 100, "{most} descriptors after {sent} questions");
+    assert!(sent < 3_000, "it went on for ever");
     drop(link);
     peer.check();
     Ok(())
@@ -301,6 +367,20 @@ fn a_peer_that_greets_again_and_again() -> Outcome {
     }
     drop(link);
     peer.check();
+    Ok(())
+}
+
+/// As a client that does: each greeting would have a place in the table of regions.
+fn a_worker_that_greets_again() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    works(&client);
+    let (base, before) = (Baseline::of(&pool), client.worker_pids());
+    let _ = crate::app::call(&client, "greet_again").execute(); // it may be killed before it answers
+    crate::app::ready(&client, 1, &before);
+    works(&client);
+    base.reached();
     Ok(())
 }
 
