@@ -186,7 +186,11 @@ impl Worker {
                 self.give_back(lane, entry.call, holding);
                 line.bell.ring(&Kernel);
             }
-            Err(illegal) => self.suspect(lane, &illegal.to_string()),
+            Err(illegal) => {
+                // Nobody will look at it, and the lane may have been forgotten while the call ran.
+                self.give_back(lane, entry.call, holding);
+                self.suspect(lane, &illegal.to_string());
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use crate::harness::Outcome;
 use crate::proc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{process, thread};
 use stokehold::Code;
 use stokehold::internals::ring::{Generation, Life, Word};
@@ -18,6 +18,7 @@ crate::tests! {
     a_stray_word_does_not_cost_the_worker_that_it_names,
     a_damaged_word_gives_no_memory_away,
     a_result_that_was_read_outlives_its_lane_and_its_worker,
+    a_result_for_a_damaged_word_is_kept_for_nobody,
     a_client_without_descriptors_recovers,
     a_cut_connection_leaves_nothing_behind,
     a_client_that_left_a_copy_of_itself_is_gone,
@@ -109,6 +110,34 @@ fn a_result_that_was_read_outlives_its_lane_and_its_worker() -> Outcome {
     crate::app::ready(&client, 1, &before);
     works(&client);
     assert_eq!(held.as_bytes().unwrap(), pattern(1, 100_000));
+    Ok(())
+}
+
+/// The call ends when its worker has let go of the lane already.
+fn a_result_for_a_damaged_word_is_kept_for_nobody() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1).threads(2).keep_warm_ms(50));
+    let other = pool.client().unwrap();
+    works(&other);
+    let base = Baseline::of(&pool);
+    let client = pool.client().unwrap();
+    let pending = call(&client, "gate_and_fill").args((1, "gate", 40 << 20)).submit().unwrap();
+    until_begun(1);
+    scribble(lines(true), 0, 7);
+    assert_eq!(fails(pending.wait()).code(), Code::Protocol);
+    drop(client);
+    until("the lanes were freed", || lanes(&Baseline::count(base.arbiter)) == lanes(&base.open));
+    // The other thread sweeps, once a second.
+    let end = Instant::now() + Duration::from_millis(2_500);
+    while Instant::now() < end {
+        works(&other);
+        thread::sleep(Duration::from_millis(10));
+    }
+    open("gate");
+    until("the memory of the result is free", || {
+        works(&other);
+        begun(2) == 1 && crate::regions::none_is_left(&pool)
+    });
     Ok(())
 }
 
