@@ -28,7 +28,7 @@ pub trait Register {
     /// Passes the region on and returns its identity. Blocks until it is acknowledged.
     fn register(&self, region: &Region) -> Result<RegionId>;
 
-    /// Says that nothing refers to this region any more, and that nothing will.
+    /// Says that nothing refers to this region any more, and that nothing will. Logs nothing: a store is locked.
     fn retire(&self, id: RegionId);
 }
 

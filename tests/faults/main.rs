@@ -28,6 +28,7 @@ mod hygiene;
 mod input;
 mod libraries;
 mod limits;
+mod logging;
 mod memory;
 mod outcomes;
 mod program;
@@ -40,7 +41,7 @@ mod stuck;
 fn main() {
     start::without_init();
     let registered = stokehold::init(|apps| {
-        env_logger::init();
+        logging::init();
         hygiene::open_a_file();
         start::start_a_thread();
         apps.add::<app::Faults>()?.add::<app::Birth>()

@@ -2,10 +2,13 @@
 //! process: a region's memory is free only when nobody has it open or mapped.
 
 use crate::app::{all_free, builder, call, fails, is_filled, number, open, until_begun, works};
-use crate::guard::{PoolGuard, until};
+use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Outcome, Skip};
+use crate::logging::HOOK;
 use crate::proc;
+use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 use std::{fs, process, thread};
 use stokehold::{Bound, Client, Code, Kind, Lease, Options, Pool};
@@ -15,6 +18,7 @@ crate::tests! {
     a_worker_in_a_call_lets_go_of_regions_that_are_gone,
     a_client_at_rest_gives_back_what_it_is_told_to,
     a_caller_that_waits_lets_go_of_regions_that_are_gone,
+    a_logger_may_use_the_client_whose_regions_it_hears_of,
     warm_regions_are_used_again,
     one_small_region_is_kept,
     a_region_of_the_next_owner_is_not_taken_for_the_last_ones,
@@ -163,6 +167,38 @@ fn a_caller_that_waits_lets_go_of_regions_that_are_gone() -> Outcome {
         waiting.join().unwrap()
     });
     assert_eq!(waiting, 1);
+    Ok(())
+}
+
+/// It writes what is logged to the pool, say.
+fn a_logger_may_use_the_client_whose_regions_it_hears_of() -> Outcome {
+    static CLIENT: Mutex<Option<Client>> = Mutex::new(None);
+    *HOOK.lock().unwrap() = Some(|| {
+        let client = CLIENT.lock().unwrap().clone();
+        if let Some(client) = client {
+            let _ = client.lease(60 * MIB);
+            client.trim();
+        }
+    });
+    // One is retired because it is asked to, one to make room.
+    for to_make_room in [false, true] {
+        let mut guard = PoolGuard::new();
+        let pool = guard.start(builder(1));
+        let options = Options { quota: 90 << 20, ..Options::default() };
+        let client = Client::connect(pool.client_socket().unwrap(), options).unwrap();
+        drop([client.lease(40 * MIB).unwrap(), client.lease(40 * MIB).unwrap()]);
+        kill(pool.arbiter_pid(), Signal::SIGKILL);
+        until("the arbiter is dead", || proc::process(pool.arbiter_pid()).is_none_or(|p| p.state == 'Z'));
+        *CLIENT.lock().unwrap() = Some(client.clone());
+        log::set_max_level(log::LevelFilter::Trace);
+        if to_make_room {
+            assert_eq!(client.lease(60 * MIB).unwrap_err().code(), Code::ArbiterDied);
+        }
+        client.trim();
+        log::set_max_level(log::LevelFilter::Off);
+        *CLIENT.lock().unwrap() = None;
+        assert_eq!(mapped(process::id()).len(), 0);
+    }
     Ok(())
 }
 
