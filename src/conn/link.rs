@@ -87,9 +87,22 @@ impl Link {
             };
             // An answer to an older question, whose asker gave up.
             if message.id < self.last && message.id != 0 {
+                self.decline(&message)?;
                 continue;
             }
             return message.expect(answer);
+        }
+    }
+}
+
+impl Link {
+    /// What came too late is of no use. A region that was registered would stay so for ever: nobody here has it any more.
+    fn decline(&mut self, late: &Message) -> Result<()> {
+        match (late.kind, late.int("index"), late.int("region_serial")) {
+            (Kind::Registered, Ok(index), Ok(serial)) => {
+                self.send(Message::retire(index, serial)).map_err(ended)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -105,3 +118,34 @@ fn ended(error: Error) -> Error {
 const TIMED_OUT: i32 = libc::ETIMEDOUT;
 const BROKEN_PIPE: i32 = libc::EPIPE;
 const RESET: i32 = libc::ECONNRESET;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::socket;
+
+    #[test]
+    fn a_registration_that_came_too_late_is_taken_back() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let (mut ours, mut theirs) = (Link::new(ours), Link::new(theirs));
+        let error =
+            ours.ask(Message::new(Kind::Register), Kind::Registered, Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(crate::sys::errno_of(&error), Some(TIMED_OUT));
+        let heard = theirs.receive(None).unwrap().unwrap();
+        let place = |index: i64| {
+            Message::new(Kind::Registered).with("index", index).with("region_serial", 9).answering(heard.id)
+        };
+        theirs.send(place(7)).unwrap();
+        theirs.send(place(8).answering(heard.id + 1)).unwrap();
+        let answer = ours.ask(Message::new(Kind::Register), Kind::Registered, None).unwrap();
+        assert_eq!(answer.int::<u16>("index").unwrap(), 8);
+        assert_eq!(theirs.receive(None).unwrap().unwrap().kind, Kind::Register);
+        let retired = theirs.receive(Some(Duration::ZERO)).unwrap().unwrap();
+        assert_eq!(retired.kind, Kind::Retire);
+        assert_eq!(
+            (retired.int::<u16>("index").unwrap(), retired.int::<u32>("region_serial").unwrap()),
+            (7, 9)
+        );
+        assert!(theirs.receive(Some(Duration::ZERO)).is_err(), "only that one");
+    }
+}
