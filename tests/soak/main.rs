@@ -60,7 +60,7 @@ fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().map(|byte| u64::from(*byte)).sum()
 }
 
-const NAME: &str = "nothing_grows";
+const NAME: &str = "f6_nothing_grows";
 const WORKERS: usize = 2;
 const IN_FLIGHT: usize = 32;
 const WARM_MS: u64 = 500;
