@@ -140,3 +140,28 @@ fn le(bytes: &[u8]) -> u64 {
     word.copy_from_slice(bytes);
     u64::from_le_bytes(word)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_of_any_length_is_read_as_it_was_written() {
+        let word = || AtomicU64::new(u64::MAX);
+        let record = Record {
+            header: [word(), word()],
+            own: [word(), word()],
+            body: [word(), word()],
+            flags: word(),
+            extra: word(),
+            inline: std::array::from_fn(|_| word()),
+        };
+        let bytes: [u8; INLINE_LEN] = std::array::from_fn(|at| (at * 7 + 1) as u8);
+        for len in 0..=INLINE_LEN {
+            record.write([len as u8; HEADER_LEN], Body::Inline(len), 5, &bytes[..len]);
+            assert_eq!(record.copy_inline(len, &mut [0; INLINE_LEN]), &bytes[..len]);
+            assert_eq!(record.header(), [len as u8; HEADER_LEN]);
+            assert_eq!((record.body(), record.flags()), (Some(Body::Inline(len)), 5));
+        }
+    }
+}
