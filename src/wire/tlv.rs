@@ -103,6 +103,13 @@ impl<'a> Cursor<'a> {
     /// The next tag. Checks everything about it that can be known without looking at elements or regions.
     #[inline]
     pub(super) fn item(&mut self) -> Result<Item<'a>, WireError> {
+        self.item_here()
+    }
+
+    /// The same for one value that is wanted at once: what it is need not go through memory, where pieces that are stored
+    /// one way and read another are waited for.
+    #[inline(always)]
+    pub(super) fn item_here(&mut self) -> Result<Item<'a>, WireError> {
         let (&tag, rest) = self.rest.split_first().ok_or(WireError::NoType)?;
         self.rest = rest;
         Ok(match tag {

@@ -186,7 +186,7 @@ impl<'a> ListRef<'a> {
         }
         let mut cursor = Cursor::new(self.body, self.refs);
         cursor.skip(index as u64)?;
-        let item = cursor.item()?;
+        let item = cursor.item_here()?;
         ValueRef::of(item, &cursor, self.refs).map(Some)
     }
 
