@@ -206,6 +206,11 @@
 #define STK_BOUND_REGIONS 5
 
 /**
+ * Calls that one worker has deferred.
+ */
+#define STK_BOUND_DEFERRED 6
+
+/**
  * No messages.
  */
 #define STK_LOG_OFF 0
@@ -335,6 +340,18 @@ typedef struct stk_completions stk_completions;
  * settings can be, stk_pool_start says.
  */
 typedef struct stk_config stk_config;
+
+/**
+ * A call whose answer comes later, in a worker: see stk_call_defer. Yours: put the answer together on stk_deferred_reply and
+ * give the handle to stk_deferred_answer, on any thread. Freed instead, or lost with a thread of yours, it is answered with
+ * STK_APP, class "Dropped".
+ *
+ * Until then the call runs as far as its caller and the pool are concerned: what the caller lent stays lent, its deadline
+ * counts, and a worker that is told to leave waits for it within the grace that was configured. A call that nobody waits
+ * for any more (stk_deferred_is_abandoned) is to be answered or freed soon: the worker is replaced otherwise, as with
+ * any other call.
+ */
+typedef struct stk_deferred stk_deferred;
 
 /**
  * Why something did not happen: what a function stores through its last parameter, if you give one. Yours to free.
@@ -551,6 +568,12 @@ typedef struct {
      */
     uint64_t id;
 } stk_lease;
+
+/**
+ * Gets the handle of a deferred call, in a worker process, on the thread that ran the app's function, once that has
+ * returned STK_OK. Another thread answers it, or this one here and now. It must return; see stk_app_call_fn.
+ */
+typedef void (*stk_deferred_fn)(uintptr_t user, stk_deferred *deferred);
 
 /**
  * What a call may be told. Zero it, then set `struct_size` and what you want.
@@ -951,6 +974,18 @@ uint64_t stk_call_deadline_ns(const stk_call *call);
 stk_status stk_call_check_deadline(const stk_call *call);
 
 /**
+ * Says that the app is at work on the call: the pool's timeout counts from now. A deadline that the caller itself set is
+ * its own, and holds. Cheap: no system call.
+ */
+stk_status stk_call_keep_alive(const stk_call *call);
+
+/**
+ * Whether nobody waits for this call any more: its caller cancelled it, its deadline has passed, or its client is gone. For
+ * work that can stop half-way; one look at a word of memory. True for NULL.
+ */
+bool stk_call_is_abandoned(const stk_call *call);
+
+/**
  * Answers with nothing, Python's None.
  */
 stk_status stk_reply_none(stk_reply *reply);
@@ -1015,6 +1050,72 @@ stk_status stk_reply_end(stk_reply *reply);
  * STK_BAD_REQUEST instead tells the caller that, with class and message for its text.
  */
 stk_status stk_reply_fail(stk_reply *reply, stk_str class_name, stk_str message);
+
+/**
+ * Answers the call later: the thread takes the next one. In place of a value in `reply`; return STK_OK then, and `then` is
+ * called with `user` and the handle. Where the app returns anything else, `then` is never called, and `user` stays yours.
+ *
+ * What is to be kept of the arguments must be copied, or read once more from the handle (stk_deferred_args).
+ * STK_OVERLOADED when this worker has deferred 128 calls; an app that returns that tells its caller STK_APP, class
+ * "Overloaded".
+ */
+stk_status stk_call_defer(const stk_call *call,
+                          stk_reply *reply,
+                          uintptr_t user,
+                          stk_deferred_fn then);
+
+/**
+ * Where the answer is put together, with the functions of a reply. It belongs to the handle.
+ */
+stk_reply *stk_deferred_reply(stk_deferred *deferred);
+
+/**
+ * Answers the call and consumes the handle: with STK_OK what was put into its reply, otherwise as if the app's function had
+ * returned this status. Wakes the caller; does not block. NULL is STK_INVALID.
+ */
+stk_status stk_deferred_answer(stk_deferred *deferred,
+                               stk_status status);
+
+/**
+ * Lets go of the call without an answer: its caller has STK_APP, class "Dropped". NULL is nothing.
+ */
+void stk_deferred_free(stk_deferred *deferred);
+
+/**
+ * All positional arguments once more, as a list. What the caller lent is read in its memory. They last until the call is
+ * answered.
+ */
+stk_status stk_deferred_args(const stk_deferred *deferred,
+                             stk_value *list);
+
+/**
+ * All named arguments once more, as a dict.
+ */
+stk_status stk_deferred_named_args(const stk_deferred *deferred, stk_value *dict);
+
+/**
+ * Memory for the result, as stk_call_lease; for stk_reply_lease on this handle's reply. What is not given away is released
+ * with the handle.
+ */
+stk_status stk_deferred_lease(stk_deferred *deferred,
+                              size_t size,
+                              stk_lease *lease);
+
+/**
+ * Says that the app is at work on the call: the pool's timeout counts from now. A deadline that the caller itself set is
+ * its own, and holds. Cheap: no system call.
+ */
+stk_status stk_deferred_keep_alive(const stk_deferred *deferred);
+
+/**
+ * Whether nobody waits for the answer any more. One look at a word of memory. True for NULL.
+ */
+bool stk_deferred_is_abandoned(const stk_deferred *deferred);
+
+/**
+ * When the caller stops waiting: nanoseconds of CLOCK_MONOTONIC; 0 if it will not.
+ */
+uint64_t stk_deferred_deadline_ns(const stk_deferred *deferred);
 
 /**
  * A configuration with all defaults: one worker, all apps of stk_init. May be called from anywhere.

@@ -152,36 +152,8 @@ impl AnyApp for CApp {
         // pointer types are opaque names of these two.
         let status =
             unsafe { (self.call)(self.user, ptr::from_ref(&call).cast(), ptr::from_mut(&mut reply).cast()) };
-        if status == STK_OK {
-            return reply.finish();
-        }
-        let callers_fault = matches!(status, STK_BAD_REQUEST | STK_VALUE | STK_END);
-        if let Some((class, message)) = reply.failed.take() {
-            return Err(match callers_fault {
-                true => Error::bad_request(format!("{class}: {message}")),
-                false => Error::app(class, message),
-            });
-        }
-        // What was found wrong, if that is what the app returned: it may have looked for something that need not be there.
-        let found = call.found.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|fault| {
-            fault.status() == status || (status == STK_BAD_REQUEST && fault.status() == STK_VALUE)
-        });
-        let why = match found.map(Fault::what) {
-            Some(What::There(error))
-                if matches!(error.code(), Code::Deadline | Code::BadRequest | Code::Overloaded) =>
-            {
-                return Err(error);
-            }
-            Some(what) => what.text(),
-            None => match reply.first_fault.take() {
-                Some(why) if status >= STK_INVALID => format!("the reply: {why}"),
-                _ => returned(action, status),
-            },
-        };
-        Err(match callers_fault {
-            true => Error::bad_request(why),
-            false => Error::app(class_of(status), why),
-        })
+        let found = call.found.lock().unwrap_or_else(PoisonError::into_inner).take();
+        answer(status, action, &mut reply, found)
     }
 
     fn close(&self) {
@@ -191,6 +163,45 @@ impl AnyApp for CApp {
         }
         stdio::flush();
     }
+}
+
+/// What an app's function says by its status, with what it put together and what was found wrong meanwhile.
+pub(crate) fn answer(
+    status: stk_status,
+    what: &str,
+    reply: &mut Reply,
+    found: Option<Fault>,
+) -> stokehold::Result<stokehold::Reply> {
+    if status == STK_OK {
+        return reply.finish();
+    }
+    let callers_fault = matches!(status, STK_BAD_REQUEST | STK_VALUE | STK_END);
+    if let Some((class, message)) = reply.failed.take() {
+        return Err(match callers_fault {
+            true => Error::bad_request(format!("{class}: {message}")),
+            false => Error::app(class, message),
+        });
+    }
+    // What was found wrong, if that is what the app returned: it may have looked for something that need not be there.
+    let found = found.filter(|fault| {
+        fault.status() == status || (status == STK_BAD_REQUEST && fault.status() == STK_VALUE)
+    });
+    let why = match found.map(Fault::what) {
+        Some(What::There(error))
+            if matches!(error.code(), Code::Deadline | Code::BadRequest | Code::Overloaded) =>
+        {
+            return Err(error);
+        }
+        Some(what) => what.text(),
+        None => match reply.first_fault.take() {
+            Some(why) if status >= STK_INVALID => format!("the reply: {why}"),
+            _ => returned(what, status),
+        },
+    };
+    Err(match callers_fault {
+        true => Error::bad_request(why),
+        false => Error::app(class_of(status), why),
+    })
 }
 
 /// What the header promises; the crate would say so as well, later and as another status.
@@ -229,8 +240,15 @@ impl<'a> Call<'a> {
         ptr::from_ref(self).addr()
     }
 
+    pub(crate) fn ctx(&self) -> &'a Ctx {
+        self.ctx
+    }
+
     /// Runs a function on a call; remembers what went wrong.
-    unsafe fn with(call: *const stk_call, body: impl for<'c> FnOnce(&Call<'c>) -> Checked<()>) -> stk_status {
+    pub(crate) unsafe fn with(
+        call: *const stk_call,
+        body: impl for<'c> FnOnce(&Call<'c>) -> Checked<()>,
+    ) -> stk_status {
         // SAFETY: the caller's promise: it is the call that it was given, which still runs. The type is its opaque name.
         let call = unsafe { shared(call.cast::<Call<'_>>(), "call") };
         crate::guard::guard(ptr::null_mut(), || {
@@ -449,4 +467,25 @@ pub unsafe extern "C" fn stk_call_deadline_ns(call: *const stk_call) -> u64 {
 pub unsafe extern "C" fn stk_call_check_deadline(call: *const stk_call) -> stk_status {
     // SAFETY: the caller's promise.
     unsafe { Call::with(call, |call| Ok(call.ctx.check_deadline()?)) }
+}
+
+/// Says that the app is at work on the call: the pool's timeout counts from now. A deadline that the caller itself set is
+/// its own, and holds. Cheap: no system call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_keep_alive(call: *const stk_call) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Call::with(call, |call| {
+            call.ctx.keep_alive();
+            Ok(())
+        })
+    }
+}
+
+/// Whether nobody waits for this call any more: its caller cancelled it, its deadline has passed, or its client is gone. For
+/// work that can stop half-way; one look at a word of memory. True for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_is_abandoned(call: *const stk_call) -> bool {
+    // SAFETY: the caller's promise; the type is an opaque name of this one.
+    unsafe { shared(call.cast::<Call<'_>>(), "call") }.map_or(true, |call| call.ctx.is_abandoned())
 }

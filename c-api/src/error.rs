@@ -58,6 +58,8 @@ pub const STK_BOUND_RESULTS: u32 = 3;
 pub const STK_BOUND_CLIENTS: u32 = 4;
 /// Regions of shared memory of a pool.
 pub const STK_BOUND_REGIONS: u32 = 5;
+/// Calls that one worker has deferred.
+pub const STK_BOUND_DEFERRED: u32 = 6;
 
 impl stk_error {
     pub(crate) fn new(fault: Fault) -> stk_error {
@@ -136,6 +138,7 @@ fn bound_of(bound: Bound) -> u32 {
         Bound::Results => STK_BOUND_RESULTS,
         Bound::Clients => STK_BOUND_CLIENTS,
         Bound::Regions => STK_BOUND_REGIONS,
+        Bound::Deferred => STK_BOUND_DEFERRED,
         _ => STK_BOUND_UNKNOWN,
     }
 }

@@ -28,6 +28,8 @@ mod app;
 
 mod reply;
 
+mod deferred;
+
 mod config;
 
 mod pool;

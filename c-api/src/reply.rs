@@ -18,6 +18,8 @@ pub struct stk_reply(());
 pub(crate) struct Reply {
     value: Draft,
     lease: Option<ResultLease>,
+    /// That the answer comes later, as the crate takes it.
+    deferred: Option<stokehold::Reply>,
     /// What the app says of its failure.
     pub(crate) failed: Option<(String, String)>,
     pub(crate) first_fault: Option<String>,
@@ -39,6 +41,7 @@ impl Reply {
         Reply {
             value: Draft::new(),
             lease: None,
+            deferred: None,
             failed: None,
             first_fault: None,
             call,
@@ -55,6 +58,9 @@ impl Reply {
         let fault = self.first_fault.take().or(poisoned).or_else(|| {
             (self.value.depth() != 0).then(|| "a list or a dict was begun and not ended".to_owned())
         });
+        if let (None, Some(later)) = (&fault, self.deferred.take()) {
+            return Ok(later);
+        }
         match (fault, self.lease.take()) {
             (Some(why), _) => Err(Error::app("Reply", format!("the reply: {why}"))),
             (None, Some(lease)) => Ok(lease.into()),
@@ -70,10 +76,19 @@ impl Reply {
         put(&mut self.value).map_err(Fault::refused)
     }
 
+    /// Answers later, in place of a value.
+    pub(crate) fn defer(&mut self, later: impl FnOnce() -> Checked<stokehold::Reply>) -> Checked<()> {
+        if !self.value.is_empty() || self.is_whole() {
+            return Err(Fault::invalid("a reply is one value, and it has one: it cannot be deferred"));
+        }
+        self.deferred = Some(later()?);
+        Ok(())
+    }
+
     /// Whether it has its one value.
     #[inline]
     fn is_whole(&self) -> bool {
-        self.value.depth() == 0 && (!self.value.is_empty() || self.lease.is_some())
+        self.value.depth() == 0 && (!self.value.is_empty() || self.lease.is_some() || self.deferred.is_some())
     }
 }
 

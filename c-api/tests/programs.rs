@@ -60,6 +60,7 @@ const JOBS: &[Job] = &[
     Job { name: "hosts", run: c_program },
     Job { name: "serve", run: c_program },
     Job { name: "submitted", run: c_program },
+    Job { name: "deferred", run: c_program },
     Job { name: "exceptions", run: cxx_program },
     Job { name: "example_single", run: example_single },
     Job { name: "example_threads", run: example_threads },
