@@ -31,7 +31,7 @@ crate::tests! {
     a_socket_of_a_killed_daemon_is_replaced,
     what_no_daemon_made_stays,
     directories_that_are_not_ours_alone_are_refused,
-    paths_of_any_length,
+    d14_paths_of_any_length,
     a_worker_of_a_daemon_is_replaced,
     a_client_of_another_layout_is_refused,
     silent_connections_are_closed,
@@ -352,7 +352,7 @@ fn directories_that_are_not_ours_alone_are_refused() -> Outcome {
     Ok(())
 }
 
-fn paths_of_any_length() -> Outcome {
+fn d14_paths_of_any_length() -> Outcome {
     let _guard = PoolGuard::new();
     let deep: PathBuf = ["d".repeat(200), "e".repeat(200)].iter().collect();
     fs::create_dir(deep.parent().unwrap()).unwrap();
