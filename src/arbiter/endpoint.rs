@@ -250,15 +250,17 @@ fn read_note(file: &mut File) -> Result<String> {
     // What is not UTF-8 nobody of ours wrote.
     match file.take(LONGEST_NOTE).read_to_string(&mut text) {
         Err(error) if error.kind() == ErrorKind::InvalidData => Ok("?".to_owned()),
-        read => read.map(|_| text.trim_end().to_owned()).map_err(Error::from),
+        // What follows the first line is the rest of a longer one that was there before.
+        read => read.map(|_| text.lines().next().unwrap_or("").to_owned()).map_err(Error::from),
     }
 }
 
+/// Says this and nothing else. At no moment nothing: one that is killed in between leaves the old line or the new one.
 fn write_note(file: &mut File, text: &str) -> Result<()> {
-    dir::truncate(file.as_fd(), 0)?;
+    let line = format!("{text}\n");
     file.seek(SeekFrom::Start(0))?;
-    file.write_all(format!("{text}\n").as_bytes())?;
-    Ok(())
+    file.write_all(line.as_bytes())?;
+    dir::truncate(file.as_fd(), line.len() as i64)
 }
 
 /// Whether a note is this many numbers, as ours are.

@@ -4,9 +4,12 @@ use crate::app::{builder, call, fails, number, open, ready, until_begun, works};
 use crate::guard::{PoolGuard, kill, some, until};
 use crate::harness::{Kid, Outcome, Skip};
 use crate::proc;
+use nix::sys::ptrace;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, raise};
 use nix::sys::stat::{Mode, umask};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd};
@@ -29,6 +32,7 @@ crate::tests! {
     workers_of_a_daemon_inherit_nothing_of_it,
     a_path_that_is_served_is_refused,
     a_socket_of_a_killed_daemon_is_replaced,
+    a_daemon_that_is_killed_at_any_point_of_its_start_is_replaced,
     what_no_daemon_made_stays,
     directories_that_are_not_ours_alone_are_refused,
     d14_paths_of_any_length,
@@ -266,6 +270,64 @@ fn a_socket_of_a_killed_daemon_is_replaced() -> Outcome {
 }
 
 /// Whatever is in the way stays there, as it is.
+/// After each system call that leaves something else for the next one to find.
+fn a_daemon_that_is_killed_at_any_point_of_its_start_is_replaced() -> Outcome {
+    let _guard = PoolGuard::new();
+    let mut seen = vec![Vec::new()];
+    let whole = [("pool.sock", ""), ("pool.sock.lock", "numbers"), ("pool.sock.pid", "numbers")];
+    while seen.last().is_none_or(|last| *last != whole) {
+        let kid = Kid::new(|| {
+            if ptrace::traceme().is_err() {
+                return NOT_TRACED;
+            }
+            raise(Signal::SIGSTOP).unwrap();
+            builder(1).serve(PATH).map_or(1, |()| 0)
+        });
+        let pid = Pid::from_raw(kid.pid.as_raw());
+        let left = loop {
+            match waitpid(pid, None).unwrap() {
+                WaitStatus::Stopped(..) => {}
+                WaitStatus::Exited(_, NOT_TRACED) => return Err(Skip("ptrace is not permitted".into())),
+                other => panic!("{other:?}"),
+            }
+            let left = what_is_left();
+            if !seen.contains(&left) {
+                break left;
+            }
+            ptrace::syscall(pid, None).unwrap();
+        };
+        kid.kill();
+        kid.end();
+        let (next, client) = served(1);
+        works(&client);
+        drop(client);
+        end(next);
+        seen.push(left);
+    }
+    assert!(seen.len() > 5, "{seen:?}");
+    Ok(())
+}
+
+const NOT_TRACED: i32 = 77;
+
+/// The names in a daemon's directory, and what kind of thing is said in each.
+fn what_is_left() -> Vec<(&'static str, &'static str)> {
+    let names = ["pool.sock", "pool.sock.lock", "pool.sock.pid"];
+    let there = names.into_iter().filter_map(|name| {
+        let path = Path::new("d").join(name);
+        fs::symlink_metadata(&path).ok()?;
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let said = match text.chars().next() {
+            None => "",
+            Some('m') => "making",
+            Some('0'..='9') => "numbers",
+            Some(_) => panic!("{text:?}"),
+        };
+        Some((name, said))
+    });
+    there.collect()
+}
+
 fn what_no_daemon_made_stays() -> Outcome {
     let _guard = PoolGuard::new();
     fs::create_dir("d").unwrap();
