@@ -77,7 +77,7 @@ impl Arbiter<'_> {
         self.next_client = self.next_client.wrapping_add(1);
         self.watch(fd.as_fd(), Source::Client(number))?;
         let client = Client {
-            stream: Some(Stream::new(fd)),
+            stream: Some(Stream::new(fd).leaving(self.below())),
             process: None,
             pid: None,
             lanes: Vec::new(),
@@ -297,6 +297,7 @@ impl Arbiter<'_> {
             self.lanes.push(None);
         }
         let control = Control::create(self.settings.counters.generation)?;
+        self.check_spare(control.fd().as_fd())?;
         let fd = control.fd().try_clone_to_owned()?;
         self.next_serial += 1;
         let serial = self.next_serial;
@@ -371,12 +372,13 @@ impl Arbiter<'_> {
 
     /// Its own event descriptor for a client, made when it first asks.
     fn answer_event(&mut self, number: u32, id: u64) -> Message {
+        let had = self.clients.get_mut(&number).and_then(|client| client.event.take());
+        let event = match had {
+            Some(event) => Ok(event),
+            None => Event::new().and_then(|event| self.check_spare(event.as_fd()).map(|()| event)),
+        };
         let Some(client) = self.clients.get_mut(&number) else {
             return refuse(id, ErrorKind::BadRequest("no such client".into()));
-        };
-        let event = match client.event.take() {
-            Some(event) => Ok(event),
-            None => Event::new(),
         };
         let answer = event
             .map(|event| client.event.insert(event))

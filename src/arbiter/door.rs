@@ -9,7 +9,7 @@ use super::token::Source;
 use crate::conn::{Link, Message};
 use crate::error::{Error, Kind, Result};
 use crate::sys::{clock, errno_of, fd, process, socket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// An [`Endpoint`], and what it takes to keep it open.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Door {
     pub again_at: Option<u64>,
     /// Clients get descriptors below this number; the rest is for workers, which must be replaced however many clients
     /// there are. The kernel gives out the lowest that is free.
-    below: u64,
+    below: RawFd,
 }
 
 /// Connections taken before everybody else gets a turn.
@@ -40,7 +40,7 @@ impl Door {
     pub fn new(endpoint: Endpoint, descriptors: u64, workers: usize) -> Result<Door> {
         // Where there are few, the clients get half.
         let kept = (PER_WORKER * (workers as u64 + 1)).min(descriptors / 2);
-        let below = descriptors - kept;
+        let below = RawFd::try_from(descriptors - kept).unwrap_or(RawFd::MAX);
         Ok(Door { endpoint, reserve: Some(fd::dev_null()?), again_at: None, below })
     }
 
@@ -103,8 +103,7 @@ impl Arbiter<'_> {
             refuse(fd, &Error::new(Kind::Incompatible(why.into())));
             return self.trouble(format!("a client of user {uid} was sent away"));
         }
-        if self.door.as_ref().is_some_and(|door| fd.as_raw_fd() as u64 >= door.below) {
-            let why = full(Error::os("accept4", libc::EMFILE));
+        if let Err(why) = self.check_spare(fd.as_fd()) {
             self.trouble(format!("a client was sent away: {why}"));
             return refuse(fd, &why);
         }
@@ -113,6 +112,16 @@ impl Arbiter<'_> {
         if let Err(error) = self.accept(fd, Some(until)) {
             self.trouble(format!("a client could not be accepted: {error}"));
         }
+    }
+
+    /// Where the descriptors begin that are not for clients.
+    pub(super) fn below(&self) -> RawFd {
+        self.door.as_ref().map_or(RawFd::MAX, |door| door.below)
+    }
+
+    /// Whether this may be a client's.
+    pub(super) fn check_spare(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        if fd.as_raw_fd() < self.below() { Ok(()) } else { Err(full(Error::os("open", libc::EMFILE))) }
     }
 
     fn drop_longest_silent(&mut self) {

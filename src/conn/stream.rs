@@ -8,7 +8,7 @@ use crate::sys::{errno_of, socket};
 use crate::wire::{self, Encode, Encoder, FrameDecoder, Header, NoReferences};
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Stream {
     fds: VecDeque<OwnedFd>,
     /// The descriptors of the next message that announces any were dropped by the kernel.
     fds_lost: bool,
+    /// Descriptors with this number or a higher one are not accepted: see [`leaving`](Stream::leaving).
+    below: RawFd,
     out: VecDeque<Outgoing>,
     out_bytes: usize,
     out_fds: usize,
@@ -61,10 +63,17 @@ impl Stream {
             taken: 0,
             fds: VecDeque::new(),
             fds_lost: false,
+            below: RawFd::MAX,
             out: VecDeque::new(),
             out_bytes: 0,
             out_fds: 0,
         }
+    }
+
+    /// The same, but its peer may not fill this process: of what it sends, descriptors that got this number or a higher
+    /// one here are dropped, as the kernel does when there are no more.
+    pub fn leaving(self, below: RawFd) -> Stream {
+        Stream { below, ..self }
     }
 
     /// The socket.
@@ -82,7 +91,7 @@ impl Stream {
         let Some(received) = socket::recv(self.fd.as_fd(), &mut buffer)? else {
             return Ok(Received::WouldBlock);
         };
-        if received.truncated {
+        if received.truncated || received.fds.iter().any(|fd| fd.as_raw_fd() >= self.below) {
             // This process is at its limit. The bytes are whole: the message is told, and the connection lives on. One
             // call brings the descriptors of one message, so it is the next one that announces any.
             if self.fds_lost || !self.fds.is_empty() {
@@ -146,7 +155,7 @@ impl Stream {
     /// Puts a message into the queue; [`flush`](Stream::flush) sends it.
     ///
     /// # Errors
-    /// `Frame` when the peer does not read: its queue is full.
+    /// `Frame` when the peer does not read: its queue is full, of bytes or of descriptors.
     pub fn queue(&mut self, message: Message) -> Result<()> {
         let (kind, id, fields, fds) = message.into_parts();
         let mut body = Vec::new();

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stokehold::internals::conn::{Link, Message};
 use stokehold::internals::sys::process::ExitStatus;
-use stokehold::internals::wire;
+use stokehold::internals::{sys, wire};
 use stokehold::{Builder, Client, Code, Error, Options};
 
 crate::tests! {
@@ -41,6 +41,7 @@ crate::tests! {
     silent_connections_are_closed,
     silent_connections_keep_nobody_out,
     clients_leave_descriptors_for_workers,
+    clients_leave_descriptors_for_workers_whatever_they_send,
     a_daemon_out_of_descriptors_recovers,
     a_client_of_another_user_is_sent_away,
     a_process_with_threads_does_not_serve,
@@ -534,6 +535,60 @@ fn clients_leave_descriptors_for_workers() -> Outcome {
     drop(others);
     works(&joined(PATH));
     drop(client);
+    end(kid);
+    Ok(())
+}
+
+/// Those that are let in may not either: with what they register, what they send unasked, and by coming all at once.
+fn clients_leave_descriptors_for_workers_whatever_they_send() -> Outcome {
+    let _guard = PoolGuard::new();
+    let kid = Kid::new(|| {
+        setrlimit(Resource::RLIMIT_NOFILE, 200, 200).unwrap();
+        builder(2).serve(PATH).map_or(1, |()| 0)
+    });
+    let client = joined(PATH);
+    ready(&client, 2, &[]);
+    let replaced = || {
+        let before = client.worker_pids();
+        before.iter().for_each(|pid| kill(*pid, Signal::SIGKILL));
+        ready(&client, 2, &before);
+        works(&client);
+    };
+    // They connect while there is room, and say HELLO when there is none.
+    let mut links: Vec<Link> = (0..80).map(|_| link(PATH)).collect();
+    let welcome = |link: &mut Link| {
+        let me = stokehold::internals::sys::pidfd::of_self().unwrap();
+        let layout = stokehold::internals::shm::layout_hash() as i64;
+        let hello = Message::new(wire::Kind::Hello).with("layout", layout).with("pid", 1).with_fd(me);
+        link.ask(hello, wire::Kind::Welcome, Some(Duration::from_secs(20)))
+    };
+    let errors: Vec<Error> = links.iter_mut().filter_map(|link| welcome(link).err()).collect();
+    assert!(!errors.is_empty() && errors.iter().all(|e| e.to_string().contains("open more")), "{errors:?}");
+    replaced();
+    drop(links);
+    // Descriptors that no message announces.
+    let files: Vec<UnixStream> = (0..50).map(|_| UnixStream::connect(PATH).unwrap()).collect();
+    for stream in &files {
+        for byte in b"GD" {
+            let null = fs::File::open("/dev/null").unwrap();
+            let null = [null.as_fd(); 4];
+            let part = std::io::IoSlice::new(std::slice::from_ref(byte));
+            sys::socket::send(stream.as_fd(), &[part], &null).unwrap();
+        }
+    }
+    replaced();
+    drop(files);
+    // Memory for arguments.
+    let mut leases = Vec::new();
+    let greedy = joined(PATH);
+    let others: Vec<Client> = (0..5).map(|_| joined(PATH)).collect();
+    let error = others.iter().chain([&greedy]).find_map(|client| {
+        (0..60).find_map(|_| client.lease(32 << 20).map(|lease| leases.push(lease)).err())
+    });
+    let error = error.unwrap().to_string();
+    assert!(error.contains("open more"), "{error}");
+    replaced();
+    drop((leases, greedy, others, client));
     end(kid);
     Ok(())
 }
