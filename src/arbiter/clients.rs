@@ -189,6 +189,11 @@ impl Arbiter<'_> {
                     return Err(Error::new(ErrorKind::Frame("a client said HELLO twice".into())));
                 }
                 let [process] = message.take_fds()?;
+                // Before anything else is asked of it: what else it may be could lie, or take its time.
+                if !pidfd::is_one(process.as_fd()) {
+                    let why = "HELLO brought no handle to a process";
+                    return Ok(Some(refuse(id, ErrorKind::BadRequest(why.into()))));
+                }
                 if pidfd::wait_exited(process.as_fd(), Some(Duration::ZERO))? {
                     return Err(Error::new(ErrorKind::Frame("a client that is dead already".into())));
                 }

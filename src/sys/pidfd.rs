@@ -53,6 +53,15 @@ pub fn send_signal(fd: BorrowedFd<'_>, signal: Signal) -> Result<()> {
     if answer == 0 { Ok(()) } else { Err(last("pidfd_send_signal")) }
 }
 
+/// Whether this is a handle to a process at all, alive or not. Never waits, whatever else it is. See
+/// `pidfd_send_signal(2)`.
+pub fn is_one(fd: BorrowedFd<'_>) -> bool {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: takes numbers and a null; signal 0 is none.
+    let answer = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), 0, info, 0u32) };
+    answer == 0 || crate::sys::errno_of(&last("pidfd_send_signal")) != Some(libc::EBADF)
+}
+
 /// Whether the process has exited, reaped or not. Reaps nothing.
 pub fn has_exited(fd: BorrowedFd<'_>) -> Result<bool> {
     wait_exited(fd, Some(Duration::ZERO))
@@ -104,7 +113,8 @@ mod tests {
     #[test]
     fn one_is_alive_and_no_child_of_oneself() {
         let me = of_self().unwrap();
-        assert!(!has_exited(me.as_fd()).unwrap());
+        assert!(is_one(me.as_fd()) && !has_exited(me.as_fd()).unwrap());
+        assert!(!is_one(std::fs::File::open("/dev/null").unwrap().as_fd()));
         assert!(!wait_exited(me.as_fd(), Some(Duration::from_millis(1))).unwrap());
         assert_eq!(errno_of(&reap(me.as_fd()).unwrap_err()), Some(libc::ECHILD));
     }
@@ -116,6 +126,7 @@ mod tests {
         let fd = open(Pid::from_raw(child.id() as i32).unwrap()).unwrap();
         assert!(wait_exited(fd.as_fd(), None).unwrap());
         assert_eq!(reap(fd.as_fd()).unwrap(), Some(ExitStatus::Exited(7)));
+        assert!(is_one(fd.as_fd()), "what is dead and reaped, too");
         assert_eq!(errno_of(&reap(fd.as_fd()).unwrap_err()), Some(libc::ECHILD));
         assert_eq!(errno_of(&send_signal(fd.as_fd(), Signal::SIGKILL).unwrap_err()), Some(libc::ESRCH));
     }

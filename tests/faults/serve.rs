@@ -40,6 +40,7 @@ crate::tests! {
     a_client_of_another_layout_is_refused,
     silent_connections_are_closed,
     silent_connections_keep_nobody_out,
+    a_client_that_is_no_process_is_refused,
     clients_leave_descriptors_for_workers,
     clients_leave_descriptors_for_workers_whatever_they_send,
     a_daemon_out_of_descriptors_recovers,
@@ -589,6 +590,23 @@ fn clients_leave_descriptors_for_workers_whatever_they_send() -> Outcome {
     assert!(error.contains("open more"), "{error}");
     replaced();
     drop((leases, greedy, others, client));
+    end(kid);
+    Ok(())
+}
+
+/// HELLO brings a handle to the process; what else it may bring could tell lies, or take its time to answer.
+fn a_client_that_is_no_process_is_refused() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(1);
+    let event = sys::event::Event::new().unwrap();
+    for fd in [fs::File::open("/dev/null").unwrap().into(), event.as_fd().try_clone_to_owned().unwrap()] {
+        let layout = stokehold::internals::shm::layout_hash() as i64;
+        let hello = Message::new(wire::Kind::Hello).with("layout", layout).with("pid", 1).with_fd(fd);
+        let error = link(PATH).ask(hello, wire::Kind::Welcome, Some(Duration::from_secs(20))).unwrap_err();
+        says(&error, Code::BadRequest, &["no handle to a process"]);
+    }
+    works(&client);
+    drop(client);
     end(kid);
     Ok(())
 }
