@@ -21,10 +21,11 @@ fn from_json(json: Json) -> Result<Value, String> {
     Ok(match json {
         Json::Null => Value::None,
         Json::Bool(truth) => Value::Bool(truth),
-        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(n), _) => Value::Int(n),
-            (None, Some(x)) if !number.is_u64() => Value::Float(x),
-            _ => return Err(format!("{number} does not fit into 64 bits with a sign")),
+        // An integer stays one: as a float it would be another number.
+        Json::Number(number) => match (number.as_i64(), number.as_str().contains(['.', 'e', 'E'])) {
+            (Some(n), false) => Value::Int(n),
+            (_, false) => return Err(format!("{number} does not fit into 64 bits with a sign")),
+            (_, true) => Value::Float(number.as_f64().ok_or_else(|| format!("{number} is too large"))?),
         },
         Json::String(text) => Value::Str(text),
         Json::Array(items) => Value::List(items.into_iter().map(from_json).collect::<Result<_, _>>()?),
