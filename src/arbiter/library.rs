@@ -20,6 +20,9 @@ use std::time::Duration;
 pub fn resolve(settings: &Settings, path: &str, surroundings: &Surroundings) -> Result<Vec<String>> {
     let timeout = Duration::from_nanos(settings.policy.boot_timeout_ns);
     let known = ask(Path::new(path), surroundings, timeout).map_err(|e| e.context("the library of apps"))?;
+    if known.is_empty() {
+        return Err(Error::new(ErrorKind::Start(format!("{path} has no apps").into())));
+    }
     if let Some(unknown) = settings.apps.iter().find(|name| !known.contains(name)) {
         let why = format!("{path} has no app named {unknown:?}; it has: {}", known.join(", "));
         return Err(Error::new(ErrorKind::Config(why.into())));

@@ -22,6 +22,7 @@ crate::tests! {
     files_that_are_no_library_of_apps,
     libraries_of_another_version,
     libraries_that_do_not_answer,
+    a_library_without_apps,
     a_library_whose_workers_crash,
     a_library_that_is_replaced_by_another_version,
     a_library_and_other_apps,
@@ -57,10 +58,11 @@ fn object(name: &str, source: &str) -> Result<String, Skip> {
 }
 
 /// What a library answers when it is asked for its apps, as an array of C.
-fn answer(layout: u64) -> String {
+fn answer(layout: u64, apps: &[&str]) -> String {
     let (ours, theirs) = sys::socket::pair().unwrap();
-    let answer =
-        Message::new(wire::Kind::Ready).with("layout", layout as i64).with("apps", vec!["c:App".to_owned()]);
+    let answer = Message::new(wire::Kind::Ready)
+        .with("layout", layout as i64)
+        .with("apps", apps.iter().map(|app| app.to_string()).collect::<Vec<_>>());
     Link::new(ours).send(answer).unwrap();
     let mut bytes = Vec::new();
     fs::File::from(theirs).read_to_end(&mut bytes).unwrap();
@@ -70,12 +72,16 @@ fn answer(layout: u64) -> String {
 
 /// An object that knows the border and answers so, and runs so.
 fn lying(name: &str, layout: u64, run: &str) -> Result<String, Skip> {
+    with_apps(name, layout, &["c:App"], run)
+}
+
+fn with_apps(name: &str, layout: u64, apps: &[&str], run: &str) -> Result<String, Skip> {
     let source = format!(
         "{}int stokehold_app_library(unsigned abi, unsigned purpose, int fd) {{\n\
          if (purpose == 0) return abi;\n\
          if (purpose == 1) return write(fd, answer, sizeof answer) < 0;\n\
          {run} }}\n",
-        answer(layout)
+        answer(layout, apps)
     );
     object(name, &source)
 }
@@ -196,6 +202,13 @@ fn libraries_that_do_not_answer() -> Outcome {
     refused(&with(""), &["without an answer", "exit status 0"])?;
     refused(&with("pause();"), &["gate", "timed out"])?;
     refused(&with("(void)!write(fd, \"no frame at all, certainly\", 26);"), &["gate"])?;
+    Ok(())
+}
+
+fn a_library_without_apps() -> Outcome {
+    let _guard = PoolGuard::new();
+    let library = with_apps("gate", layout_hash(), &[], "abort();")?;
+    say(&["serve", "-s", PATH, "--app-library", &library])?.is(1, &["gate", "no apps"]);
     Ok(())
 }
 
