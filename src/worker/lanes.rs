@@ -4,11 +4,11 @@ use super::alert::KeptEvent;
 use super::held::Held;
 use super::share::Share;
 use crate::limits::MAX_LANES;
-use crate::primitive::{AtomicU64, AtomicUsize, Ordering};
+use crate::primitive::{AtomicU64, AtomicUsize, Ordering, fence};
 use crate::ring::Queue;
 use crate::shm::{Board, Control, LaneState, Registry, Requests};
 use arc_swap::ArcSwapOption;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// One mapped lane.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub struct Lanes {
     end: AtomicUsize,
     /// Serial numbers that this worker will not look at again: damaged, or refused by the arbiter.
     shunned: Box<[AtomicU64]>,
+    /// Taken out, and still with a call: what that holds in the end is to be given back, too.
+    leaving: Mutex<Vec<Arc<Lane>>>,
 }
 
 impl Lanes {
@@ -59,6 +61,7 @@ impl Lanes {
             mapped: (0..MAX_LANES).map(|_| ArcSwapOption::empty()).collect(),
             end: AtomicUsize::new(0),
             shunned: (0..MAX_LANES).map(|_| AtomicU64::new(0)).collect(),
+            leaving: Mutex::default(),
         }
     }
 
@@ -77,10 +80,11 @@ impl Lanes {
         self.mapped[index].load().as_ref().filter(|lane| lane.serial == serial).cloned()
     }
 
-    /// Keeps a mapping; returns the one that was there before.
-    pub fn keep(&self, lane: Arc<Lane>) -> Option<Arc<Lane>> {
+    /// Keeps a mapping; the one that was there before leaves.
+    pub fn keep(&self, lane: Arc<Lane>) {
         self.end.fetch_max(lane.index + 1, Ordering::Relaxed);
-        self.mapped[lane.index].swap(Some(lane))
+        let old = self.mapped[lane.index].swap(Some(lane));
+        self.leaving().extend(old);
     }
 
     /// Never looks at this lane again.
@@ -89,11 +93,32 @@ impl Lanes {
     }
 
     /// Takes out the mappings of lanes that are nobody's any more.
-    pub fn stale<'a>(&'a self, registry: &'a Registry) -> impl Iterator<Item = Arc<Lane>> + 'a {
-        self.places().enumerate().filter_map(|(index, place)| {
+    pub fn take_stale(&self, registry: &Registry) {
+        let mut leaving = self.leaving();
+        for (index, place) in self.places().enumerate() {
             let gone = place.load().as_ref().is_some_and(|l| registry.lane(index).serial() != Some(l.serial));
-            if gone { place.swap(None) } else { None }
-        })
+            if gone {
+                leaving.extend(place.swap(None));
+            }
+        }
+    }
+
+    /// Gives back with `forget` what is held for lanes that were taken out, and lets go of those that no call is on any
+    /// more. Whether that is all of them.
+    pub fn forget(&self, forget: impl Fn(&Lane)) -> bool {
+        let mut leaving = self.leaving();
+        leaving.retain(|lane| {
+            // This first: whoever had it then is through with it.
+            let is_used = Arc::strong_count(lane) > 1;
+            fence(Ordering::Acquire);
+            forget(lane);
+            is_used
+        });
+        leaving.is_empty()
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Vec<Arc<Lane>>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The mappings there are.

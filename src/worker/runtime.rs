@@ -393,9 +393,8 @@ impl Worker {
             share: Arc::default(),
             event: OnceLock::new(),
         });
-        if let Some(old) = self.lanes.keep(lane.clone()) {
-            self.forget(&old);
-        }
+        self.lanes.keep(lane.clone());
+        self.lanes.forget(|lane| self.forget(lane));
         Ok(lane)
     }
 
@@ -464,6 +463,7 @@ impl Worker {
 
     /// Takes back the records of calls that their clients moved on.
     fn reclaim_held(&self) {
+        self.lanes.forget(|lane| self.forget(lane));
         for lane in self.lanes.all() {
             for call in 0..lane.control.lines().len() {
                 // This first: what is held later is not what was looked at.
@@ -494,11 +494,11 @@ impl Worker {
         }
         // Not behind a thread that maps a lane: the arbiter may take long over that, and calls wait here.
         let Some(_turn) = self.try_mapping() else { return false };
-        for lane in self.lanes.stale(&self.registry) {
-            self.forget(&lane);
-        }
+        self.lanes.take_stale(&self.registry);
+        let all_left = self.lanes.forget(|lane| self.forget(lane));
         self.foreign.sweep(&self.registry);
-        !self.lanes.all().any(|lane| self.registry.lane(lane.index) == LaneState::Closing(lane.serial))
+        all_left
+            && !self.lanes.all().any(|lane| self.registry.lane(lane.index) == LaneState::Closing(lane.serial))
     }
 
     /// The control thread: lets go of regions that are gone, and of one's own that are idle, which it returns for the

@@ -5,9 +5,11 @@ use crate::app::{all_free, begun, builder, call, fails, keyed, number, open, rea
 use crate::baseline::Baseline;
 use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Kid, Outcome, sleep_for_ever};
-use crate::stuck::{app_threads, is_alive};
+use crate::stuck::{app_threads, is_alive, threads_named};
 use nix::sys::signal::Signal;
-use std::thread;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+use std::{fs, thread};
 use stokehold::{Cause, Client, Code, Kill, Kind, Options, Pending};
 
 crate::tests! {
@@ -22,6 +24,7 @@ crate::tests! {
     deferred_and_the_worker_is_killed,
     deferred_and_the_client_cancels,
     deferred_and_the_client_is_killed,
+    deferred_for_clients_that_left_and_still_write_leaves_nothing,
     deferred_and_the_deadline_passes,
     deferred_beside_a_stuck_call_has_the_grace_time,
     deferred_is_waited_for_by_a_shutdown,
@@ -253,6 +256,64 @@ fn deferred_and_the_client_is_killed() -> Outcome {
     kid.end();
     base.reached();
     works(&pool.client().unwrap());
+    Ok(())
+}
+
+/// A damaged word tells nobody when its lane could go, so that goes at once. Once a copy of the client, say, makes it
+/// good again, the answer is published in a lane that nobody has any more.
+fn deferred_for_clients_that_left_and_still_write_leaves_nothing() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let controls = || {
+        let all = crate::proc::descriptors(pool.arbiter_pid()).into_iter();
+        all.filter(|(_, to)| to.contains("control")).map(|(n, _)| n).collect::<Vec<_>>()
+    };
+    let before = controls();
+    let mut id = 0;
+    // More than a worker has records for.
+    for gate in ["gate", "gate2", "note"] {
+        let mut damaged = Vec::new();
+        for _ in 0..2 {
+            let leaver = pool.client().unwrap();
+            let own = controls().into_iter().find(|n| !before.contains(n)).unwrap();
+            let own = format!("/proc/{}/fd/{own}", pool.arbiter_pid());
+            let words = fs::OpenOptions::new().read(true).write(true).open(own).unwrap();
+            let first = id;
+            let calls: Vec<_> = (0..60)
+                .map(|_| {
+                    id += 1;
+                    later(&leaver, id, gate)
+                })
+                .collect();
+            (first + 1..=id).for_each(until_begun);
+            for at in (0..64).map(|call| 4096 + call * 64) {
+                let mut word = [0; 8];
+                words.read_exact_at(&mut word, at).unwrap();
+                words.write_all_at(&7u64.to_ne_bytes(), at).unwrap();
+                damaged.push((words.try_clone().unwrap(), at, word));
+            }
+            drop((calls, leaver));
+            until("its lanes are gone", || controls() == before);
+        }
+        // Its worker sweeps once a second.
+        for _ in 0..25 {
+            thread::sleep(Duration::from_millis(100));
+            works(&client);
+        }
+        for (words, at, word) in damaged {
+            words.write_all_at(&word, at).unwrap();
+        }
+        open(gate);
+        let worker = client.worker_pids()[0];
+        until("all were answered", || threads_named(worker, "later") == 0);
+        works(&client);
+    }
+    // As many as three clients may hold.
+    let clients: Vec<_> = (0..3).map(|_| pool.client().unwrap()).collect();
+    let held: Vec<_> =
+        (0..180).map(|i| call(&clients[i / 60], "add").args((1, 2)).execute().unwrap()).collect();
+    drop(held);
     Ok(())
 }
 

@@ -28,10 +28,15 @@ pub fn is_alive(pid: u32) -> bool {
 
 /// Threads of a worker that run apps.
 pub fn app_threads(pid: u32) -> usize {
+    threads_named(pid, "stk-app-")
+}
+
+/// Threads whose names begin so.
+pub fn threads_named(pid: u32, prefix: &str) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let name =
         |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-    tasks.map(name).filter(|name| name.starts_with("stk-app-")).count()
+    tasks.map(name).filter(|name| name.starts_with(prefix)).count()
 }
 
 fn a7_a_stuck_worker_is_replaced_before_it_is_killed() -> Outcome {
