@@ -3,16 +3,16 @@
 use super::Pending;
 use super::connection::{Client, Shared};
 use super::flight::Flight;
-use super::lane::Held;
+use super::lane::{Held, Lane};
 use super::{Response, lease};
 use crate::error::{Bound, Code, Error, Kind as ErrorKind, Result};
 use crate::limits::{INLINE_LEN, LANE_CALLS};
 use crate::primitive::{AtomicU64, Ordering, spin_loop};
-use crate::ring::{CallLine, Reason, SubmitError, wake_one};
-use crate::shm::{Body, Deadline, OwnRecord, PoolState};
+use crate::ring::{CallLine, Generation, Reason, SubmitError, wake_one};
+use crate::shm::{Body, Deadline, OwnRecord, Placed, PoolState};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
-use crate::wire::{self, EncodeArgs, EncodeKwargs, Encoder, Header, Kind};
+use crate::wire::{self, EncodeArgs, EncodeKwargs, Encoder, Header, Kind, Reference};
 use std::cell::Cell;
 use std::sync::{Arc, PoisonError};
 
@@ -141,11 +141,9 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         let lane = shared.sound_lane()?;
         let (call, generation) = lane.take()?;
         // From here on the call is ours: it goes back, or a flight takes it.
-        if let Err(error) = self.encode(&lane, call) {
-            lease::reset();
-            lane.put_back(call, generation);
-            return Err(error);
-        }
+        let taken = Taken { lane: &lane, call, generation };
+        self.encode(&lane, call)?;
+        std::mem::forget(taken);
         lane.requests.set_limit(call, deadline.own);
         let (deadline, sent_ns) = (deadline.first, deadline.sent_ns);
         lane.requests.state(call, OwnRecord::Queued(generation), deadline);
@@ -193,9 +191,9 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
     }
 
     /// Writes the record: inline if it fits, else with its body in a block.
-    fn encode(&self, lane: &Arc<super::lane::Lane>, call: usize) -> Result<()> {
+    fn encode(&self, lane: &Arc<Lane>, call: usize) -> Result<()> {
         let mut place = [0; INLINE_LEN];
-        lease::reset();
+        let mut sent = lease::Sent::new();
         let mut e = Encoder::new(&mut place);
         self.encode_into(&mut e)?;
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
@@ -206,29 +204,66 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
                 lane.requests.record(call).write(header(len), Body::Inline(len), flags, &place[..len]);
             }
             Err(more) => {
-                let mut placed =
-                    lane.store.allocate(more.needed, &self.shared.arbiter.for_lane(lane.serial))?;
-                lease::reset();
-                let mut e = Encoder::new(placed.bytes_mut());
+                let placed = lane.store.allocate(more.needed, &self.shared.arbiter.for_lane(lane.serial))?;
+                let mut block = Unlent { lane, placed: Some(placed) };
+                sent.clear();
+                let mut e = Encoder::new(block.bytes_mut());
                 let encoded = self.encode_into(&mut e).map(|()| e.finish());
-                let len = match encoded {
-                    Ok(Ok(len)) => len,
-                    Ok(Err(_)) | Err(_) => {
-                        lane.store.free(placed);
-                        return Err(Error::bad_request("an argument changed while it was encoded"));
-                    }
+                let Ok(Ok(len)) = encoded else {
+                    return Err(Error::bad_request("an argument changed while it was encoded"));
                 };
-                let body = Body::Block { region: placed.id.index, offset: placed.block.offset, len };
-                lane.requests.record(call).write(header(len), body, flags, &[]);
-                lane.lend(call, Held::Body(placed));
+                block.lend(call, |place| {
+                    let body = Body::Block { region: place.region, offset: place.offset, len };
+                    lane.requests.record(call).write(header(len), body, flags, &[]);
+                });
             }
         }
-        lease::collect(lane, call).map_err(Error::bad_request)
+        sent.tie(lane, call).map_err(Error::bad_request)
     }
 
     fn encode_into(&self, e: &mut Encoder<'_>) -> Result<()> {
         wire::request(self.app, self.action, &self.args, &self.kwargs, e)
             .map_err(|e| Error::bad_request(format!("the arguments cannot be encoded: {e}")))
+    }
+}
+
+/// A call that is being put together: it goes back if that fails, also by a panic of an argument.
+struct Taken<'l> {
+    lane: &'l Lane,
+    call: usize,
+    generation: Generation,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.lane.put_back(self.call, self.generation);
+    }
+}
+
+/// A block for the body of a request, until it is lent with the call.
+struct Unlent<'l> {
+    lane: &'l Lane,
+    placed: Option<Placed>,
+}
+
+impl Unlent<'_> {
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.placed.as_mut().map_or(&mut [], Placed::bytes_mut)
+    }
+
+    fn lend(mut self, call: usize, write: impl FnOnce(Reference)) {
+        if let Some(placed) = self.placed.take() {
+            write(placed.reference());
+            self.lane.lend(call, Held::Body(placed));
+        }
+    }
+}
+
+impl Drop for Unlent<'_> {
+    fn drop(&mut self) {
+        if let Some(placed) = self.placed.take() {
+            self.lane.store.free(placed);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::lane::{Held, Lane};
 use crate::shm::Placed;
 use crate::wire::{Encode, Encoder, WireError};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
 
@@ -26,8 +26,19 @@ pub struct Lent {
 }
 
 thread_local! {
-    /// Leases that were encoded on this thread since the last [`collect`].
+    /// Leases that were encoded on this thread for calls that are being put together: for one, and for those that its
+    /// arguments make while they are encoded.
     static SENT: RefCell<Vec<Arc<Lent>>> = const { RefCell::new(Vec::new()) };
+    /// Where those of the innermost call begin.
+    static BEGIN: Cell<usize> = const { Cell::new(NO_CALL) };
+}
+
+const NO_CALL: usize = usize::MAX;
+
+/// The leases that are encoded on this thread while this lives and no further one is made.
+pub(super) struct Sent {
+    /// Where those of the call around this one begin.
+    outer: usize,
 }
 
 impl Lease {
@@ -84,30 +95,61 @@ impl Encode for Lease {
     }
 }
 
-/// Forgets what was encoded on this thread so far. Before a request is encoded.
-pub(super) fn reset() {
-    let _ = SENT.try_with(|sent| sent.borrow_mut().clear());
+impl Sent {
+    /// None yet.
+    pub(super) fn new() -> Sent {
+        let outer = BEGIN.get();
+        if outer == NO_CALL {
+            BEGIN.set(0);
+            clear(); // what was encoded for no call at all
+        }
+        BEGIN.set(SENT.try_with(|sent| sent.borrow().len()).unwrap_or(0));
+        Sent { outer }
+    }
+
+    /// Forgets them: the request is encoded once more.
+    pub(super) fn clear(&mut self) {
+        clear();
+    }
+
+    /// Ties them to a call. A lease of another lane (an older one, or another client's) cannot be read by this lane's
+    /// workers.
+    pub(super) fn tie(self, lane: &Arc<Lane>, call: usize) -> Result<(), &'static str> {
+        let tied = SENT.try_with(|sent| {
+            let mut sent = sent.borrow_mut();
+            let ours = sent.get(BEGIN.get()..).unwrap_or_default();
+            if ours.iter().any(|lent| !std::ptr::eq(lent.lane.as_ptr(), Arc::as_ptr(lane))) {
+                return Err(
+                    "a lease is of another client, or of this client's memory before that was replaced",
+                );
+            }
+            let begin = sent.len() - ours.len();
+            for lent in sent.drain(begin..) {
+                lane.lend(call, Held::Lease(lent));
+            }
+            Ok(())
+        });
+        tied.unwrap_or(Ok(())) // where there is no place, no lease could be encoded
+    }
 }
 
-/// Ties the leases that were encoded since [`reset`] to a call. A lease of another lane (an older one, or another
-/// client's) cannot be read by this lane's workers.
-pub(super) fn collect(lane: &Arc<Lane>, call: usize) -> Result<(), &'static str> {
-    let collected = SENT.try_with(|sent| {
+impl Drop for Sent {
+    fn drop(&mut self) {
+        clear();
+        BEGIN.set(self.outer);
+    }
+}
+
+/// Forgets the leases of the innermost call.
+fn clear() {
+    let last = |sent: &RefCell<Vec<Arc<Lent>>>| {
         let mut sent = sent.borrow_mut();
-        if sent.is_empty() {
-            return Ok(());
-        }
-        let foreign = sent.iter().any(|lent| !std::ptr::eq(lent.lane.as_ptr(), Arc::as_ptr(lane)));
-        if foreign {
-            sent.clear();
-            return Err("a lease is of another client, or of this client's memory before that was replaced");
-        }
-        for lent in sent.drain(..) {
-            lane.lend(call, Held::Lease(lent));
-        }
-        Ok(())
-    });
-    collected.unwrap_or(Ok(())) // where there is no place, no lease could be encoded
+        if sent.len() > BEGIN.get() { sent.pop() } else { None }
+    };
+    // Dropped one by one, when the list is not borrowed any more.
+    while let Ok(Some(lent)) = SENT.try_with(last) {
+        drop(lent);
+    }
 }
 
 impl Lent {

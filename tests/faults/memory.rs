@@ -8,10 +8,12 @@ use crate::harness::{Kid, Outcome, Skip, sleep_for_ever};
 use crate::proc;
 use crate::regions::{files, filled, mapped, none_is_left};
 use nix::sys::signal::Signal;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::{fs, io, process};
-use stokehold::{Client, Code, Kind, Options, Pool};
+use stokehold::{Client, Code, Encode, Encoder, Kind, Options, Pool, WireError};
 
 crate::tests! {
     b3_no_files_of_that_size_for_a_result,
@@ -22,6 +24,8 @@ crate::tests! {
     d4_too_many_descriptors_on_their_way_from_a_client,
     d4_too_many_descriptors_on_their_way_from_the_arbiter,
     d16_a_worker_is_born_with_nothing_of_the_arbiters,
+    a_lease_stays_lent_beside_an_argument_that_makes_a_call,
+    an_argument_that_panics_keeps_nothing,
     a_lease_survives_the_worker_that_read_it,
     the_lease_of_a_dead_client_is_freed,
     a_lease_can_be_read_after_the_arbiters_death,
@@ -394,6 +398,72 @@ fn d16_a_worker_is_born_with_nothing_of_the_arbiters() -> Outcome {
         }
     }
     assert!(is_filled(&lease, 1));
+    Ok(())
+}
+
+/// An argument that makes a call of its own while it is encoded, and then so many bytes.
+struct Calling<'c>(&'c Client, usize);
+
+impl Encode for Calling<'_> {
+    fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
+        let lease = self.0.lease_from(b"coal").unwrap();
+        call(self.0, "echo").args((&lease,)).execute().unwrap();
+        e.bytes(&vec![0; self.1])
+    }
+}
+
+fn a_lease_stays_lent_beside_an_argument_that_makes_a_call() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    // In its record, and in a block of its own.
+    for (round, gate, len) in [(1, "gate1", 0), (2, "gate2", 10_000)] {
+        let lease = filled(&client, 8, MIB);
+        let held = call(&client, "hold_filled").args((round, gate, &lease));
+        let held = held.kwargs([("late", Calling(&client, len))]).submit().unwrap();
+        crate::app::until_begun(round);
+        drop(lease);
+        let others: Vec<_> = (0..4).map(|_| filled(&client, 9, MIB)).collect();
+        fs::write(gate, "").unwrap();
+        assert!(held.wait().unwrap().parse::<bool>().unwrap(), "the worker read what was not lent to it");
+        drop(others);
+        fs::remove_file(gate).unwrap();
+    }
+    all_free(&client);
+    Ok(())
+}
+
+/// The first time that it is encoded, or the second.
+struct Panicking(Cell<u32>);
+
+impl Encode for Panicking {
+    fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
+        let left = self.0.get();
+        assert!(left > 0, "the coal is wet");
+        self.0.set(left - 1);
+        e.bytes(&vec![0; 5 * MIB])
+    }
+}
+
+fn an_argument_that_panics_keeps_nothing() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let mut lease = client.lease_from(b"coal").unwrap();
+    for round in 0..70 {
+        let argument = Panicking(Cell::new(round % 2));
+        let sent = call(&client, "echo").args((&lease, argument));
+        assert!(catch_unwind(AssertUnwindSafe(|| sent.execute())).is_err());
+        assert_eq!(client.free_calls(), 64);
+        assert!(lease.try_as_mut().is_some());
+    }
+    client.trim();
+    assert_eq!(mapped(process::id()).len(), 0);
+    // Nor does what is encoded for no call, once there is one.
+    lease.encode(&mut Encoder::new(&mut [0; 64])).unwrap();
+    assert!(lease.try_as_mut().is_none());
+    works(&client);
+    assert!(lease.try_as_mut().is_some());
     Ok(())
 }
 
