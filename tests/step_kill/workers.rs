@@ -9,6 +9,8 @@ use crate::scene::{
     DEADLINE_MS, Outcome, PATIENCE, Scene, Wrong, has_begun, in_futex, results_of, state, until, word,
 };
 use crate::trace::{Alarm, Arrival, Tracee};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use stokehold::internals::ring::{State, Word};
@@ -179,7 +181,7 @@ pub fn round(
     };
     let call = |index: usize| word(control, index);
     let generations = [call(0)?.generation(), call(1)?.generation()];
-    let mut cancelled = None;
+    let (mut cancelled, mut frozen) = (None, None);
     let mut arrival = Arrival::There;
     let alarm = Alarm::set();
     // Parked again: it is killed where it sleeps, and that was the last position.
@@ -198,6 +200,8 @@ pub fn round(
             return Err(format!("the worker did not come to the point of the cancellation: {arrival:?}"));
         }
         cancelled = pending.take().map(|pending| Outcome::of(pending.cancel()));
+        // Single steps are slow: its tick would take this for a worker that does not let go, and have it leave.
+        frozen = Some(Frozen::stop(scene.pool.arbiter_pid()));
     }
     if arrival == Arrival::There {
         let mut since_done = 0;
@@ -240,6 +244,7 @@ pub fn round(
     };
     let (first, other) = (fate(0, id)?, fate(1, second)?);
     tally.saw(first.seen.state(), first.begun);
+    drop(frozen);
     let killed = Instant::now();
     tracee.kill();
     let outcome = match (pending, cancelled) {
@@ -291,6 +296,23 @@ fn take(completions: Completions) -> Result<Outcome, Wrong> {
         if !readiness.ready {
             return Err("nobody woke the loop".into());
         }
+    }
+}
+
+/// A process that is stopped until this is dropped.
+struct Frozen(Pid);
+
+impl Frozen {
+    fn stop(pid: u32) -> Frozen {
+        let pid = Pid::from_raw(pid as i32);
+        let _ = signal::kill(pid, Signal::SIGSTOP);
+        Frozen(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = signal::kill(self.0, Signal::SIGCONT);
     }
 }
 
