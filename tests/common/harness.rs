@@ -40,6 +40,11 @@ macro_rules! tests {
 
 /// Runs the tests whose names contain the first argument (all without one), and exits.
 pub fn run(tests: &[Test]) -> ! {
+    run_within(PATIENCE, tests)
+}
+
+/// The same, each test with so much time.
+pub fn run_within(patience: Duration, tests: &[Test]) -> ! {
     let mut options: Vec<String> = std::env::args().skip(1).collect();
     if options.iter().any(|o| o == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
@@ -58,7 +63,7 @@ pub fn run(tests: &[Test]) -> ! {
     let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
     for (name, test) in &chosen {
         let _ = std::io::stdout().flush(); // or the child would print it, too
-        match run_one(*test) {
+        match run_one(*test, patience) {
             Ok(None) => {
                 passed += 1;
                 println!("test {name} ... ok");
@@ -88,7 +93,7 @@ pub fn run(tests: &[Test]) -> ! {
 }
 
 /// `None` for a pass, the reason of a skip, or what went wrong.
-fn run_one(test: fn() -> Outcome) -> Result<Option<String>, String> {
+fn run_one(test: fn() -> Outcome, patience: Duration) -> Result<Option<String>, String> {
     let (ours, theirs) = socket::pair().map_err(|e| e.to_string())?;
     let child = match process::fork().map_err(|e| e.to_string())? {
         Fork::Child => {
@@ -99,7 +104,7 @@ fn run_one(test: fn() -> Outcome) -> Result<Option<String>, String> {
     };
     drop(theirs);
     let handle = pidfd::open(child).map_err(|e| e.to_string())?;
-    let in_time = wait_and_reap_orphans(&handle, child).map_err(|e| e.to_string())?;
+    let in_time = wait_and_reap_orphans(&handle, child, patience).map_err(|e| e.to_string())?;
     // The group lives on while a member does, and the number is ours until the reap.
     let _ = process::kill_group(child, Signal::SIGKILL);
     let _ = pidfd::send_signal(handle.as_fd(), Signal::SIGKILL);
@@ -108,7 +113,7 @@ fn run_one(test: fn() -> Outcome) -> Result<Option<String>, String> {
     let left = reap_the_rest();
     match status {
         _ if left => Err("left running processes behind".into()),
-        _ if !in_time => Err(format!("took longer than {PATIENCE:?}")),
+        _ if !in_time => Err(format!("took longer than {patience:?}")),
         Some(ExitStatus::Exited(0)) => Ok(None),
         Some(ExitStatus::Exited(SKIPPED)) => {
             let mut reason = [0; 512];
@@ -122,8 +127,8 @@ fn run_one(test: fn() -> Outcome) -> Result<Option<String>, String> {
 
 /// Waits for the end of a test's own process, and meanwhile reaps what that lost: we are what `init` is elsewhere, and
 /// a test that looks for zombies must not find ours.
-fn wait_and_reap_orphans(test: &OwnedFd, pid: Pid) -> stokehold::Result<bool> {
-    let end = Instant::now() + PATIENCE;
+fn wait_and_reap_orphans(test: &OwnedFd, pid: Pid, patience: Duration) -> stokehold::Result<bool> {
+    let end = Instant::now() + patience;
     while Instant::now() < end {
         if pidfd::wait_exited(test.as_fd(), Some(Duration::from_millis(5)))? {
             return Ok(true);
