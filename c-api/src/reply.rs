@@ -19,7 +19,7 @@ pub(crate) struct Reply {
     value: Draft,
     lease: Option<ResultLease>,
     /// That the answer comes later, as the crate takes it.
-    deferred: Option<stokehold::Reply>,
+    deferred: Option<Box<stokehold::Reply>>,
     /// What the app says of its failure.
     pub(crate) failed: Option<(String, String)>,
     pub(crate) first_fault: Option<String>,
@@ -59,7 +59,7 @@ impl Reply {
             (self.value.depth() != 0).then(|| "a list or a dict was begun and not ended".to_owned())
         });
         if let (None, Some(later)) = (&fault, self.deferred.take()) {
-            return Ok(later);
+            return Ok(*later);
         }
         match (fault, self.lease.take()) {
             (Some(why), _) => Err(Error::app("Reply", format!("the reply: {why}"))),
@@ -81,7 +81,7 @@ impl Reply {
         if !self.value.is_empty() || self.is_whole() {
             return Err(Fault::invalid("a reply is one value, and it has one: it cannot be deferred"));
         }
-        self.deferred = Some(later()?);
+        self.deferred = Some(Box::new(later()?));
         Ok(())
     }
 
