@@ -6,7 +6,7 @@
 # is in no line of it: then that one never proved that it can fail.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export CARGO_TARGET_DIR=target/loom-sabotage RUSTFLAGS="--cfg loom --cfg sabotage" LOOM_MAX_PREEMPTIONS=2
+export CARGO_TARGET_DIR=target/loom RUSTFLAGS="--cfg loom --cfg sabotage" LOOM_MAX_PREEMPTIONS=2
 test=(cargo test --release --test loom --no-default-features)
 "${test[@]}" --no-run
 binary=$("${test[@]}" --no-run 2>&1 | sed -n 's/.*Executable .*(\(.*\)).*/\1/p')
@@ -14,13 +14,15 @@ logs=$CARGO_TARGET_DIR/logs
 rm -rf "$logs"
 mkdir -p "$logs"
 
-# The same build with no switch chosen.
-if ! "$binary" --test-threads 2 >"$logs/none.log" 2>&1; then
+# The same build with no switch chosen, unless ci/loom.sh has just seen it green.
+if [ "$(sha256sum "$binary")" = "$(cat target/loom/green 2>/dev/null)" ]; then
+    echo "without a switch: green in ci/loom.sh" | tee "$logs/none.log"
+elif ! "$binary" --test-threads 2 >"$logs/none.log" 2>&1; then
     grep -E '^test .* FAILED|panicked' "$logs/none.log" || tail -5 "$logs/none.log"
     echo "sabotage: a model is red without a switch"
     exit 1
 fi
-grep '^test result' "$logs/none.log"
+grep '^test result' "$logs/none.log" || true
 
 # A line for one switch. Red is a failed test: not a time-out, and not a test that does not exist.
 one() {
@@ -80,6 +82,7 @@ narrowhead f10_a_head_that_went
 # parking
 nofence_hint park_and_submit
 nofence_park park_and_submit
+wakefirst park_and_submit
 lateload park_and_submit
 idlelate park_and_submit
 norecheck_w park_and_submit
@@ -101,8 +104,10 @@ nofence_setback f11_a_bit_that_was_away_hides
 # bell
 nofence_bell_pub bell_of_a_result
 nofence_bell_wait bell_of_a_result
+ringfirst bell_of_a_result
 sleeperclears bell_is_shared
 quietcancel f6_a_cancel
+trustflag f13_a_ringer
 # alarm
 nofence_alarm_ask alarm_is_set_for_a_call
 nofence_alarm_rest alarm_is_set_for_a_call
@@ -116,6 +121,40 @@ nofence_bell_pub armed_flag_is_taken_by_one
 noeventring armed_flag_that_a_dead_worker
 listblind armed_waiter_hears
 foundquiet armed_waiter_is_woken
+nofence_arm armed_client_misses_no_item
+nofence_bell_pub armed_client_misses_no_item
+drainlate armed_client_misses_no_item
+armblind armed_client_misses_no_item
+norecheck_armed armed_client_sees_the_end
+listblind armed_waiter_hears_of_items
+# streams
+streamtailrelaxed stream_is_complete
+streamlookrelaxed stream_is_complete
+streamtailfirst stream_is_complete
+streamnofull stream_is_complete
+norecheck_stream stream_is_complete
+streamnobell stream_is_complete
+streamquiet stream_is_complete
+streamlateflag stream_is_complete
+nofence_bell_pub stream_is_complete
+nofence_bell_wait stream_is_complete
+streamheadrelaxed stream_item_stays
+streamheadearly stream_item_stays
+streamhoard stream_window_opens
+streamlatedrop stream_item_that_another
+norecheck_stream stream_of_a_dead_worker
+streamblindroom f6_a_producer
+quietcancel f6_a_producer
+streamackfrees f1_a_cancelled_stream
+streamlostlease f1_a_cancelled_stream
+streamoverrelaxed f1_a_cancelled_stream
+streamanykey stream_is_found
+streamattachrelaxed stream_is_found
+streamplacerelaxed stream_is_found
+streamplacestays stream_is_found
+norecheck_stream stream_is_found
+sleeperclears stream_of_each_direction
+streamnobell stream_of_each_direction
 # close, lanes
 sweepfirst f4_a_closing_pool
 checkfirst f4_a_closing_pool

@@ -23,12 +23,21 @@ make_files() {
     cp "${CARGO_TARGET_DIR:-target}/release/examples/quickstart" "$work/in/program"
 }
 
+# As the example does it: what follows the last line end is a line as well.
+count_lines() {
+    local file
+    for file in "$@"; do
+        LC_ALL=C grep -ac '' "$file" || true
+    done
+}
+
 compare() {
     make_files
     local log=$work/log
     quickstart --to "$work/out" "$work"/in/* >"$log"
     cat "$log"
     diff <(sed -n 's/^sha256 //p' "$log") <(sha256sum "$work"/in/*)
+    diff <(sed -n 's/^lines  \([0-9]*\), streamed one by one$/\1/p' "$log") <(count_lines "$work"/in/*)
     local file count=0
     for file in "$work"/in/*; do
         gunzip -c "$work/out/${file##*/}.gz" | cmp - "$file"
@@ -63,14 +72,22 @@ without_arguments() {
 
 # A host with a loop of its own: what is known of primes, and what is no number.
 event_loop() {
-    cargo run --quiet --release --example event_loop -- 10 1000 100000 2000000 none >"$work/loop"
+    cargo run --quiet --release --example event_loop -- 10 1000 100000 2000000 none 'list 12' 'list x' \
+        >"$work/loop"
     cat "$work/loop"
-    diff <(grep '^primes' "$work/loop") - <<EOF
-primes below 10: 4
-primes below 1000: 168
-primes below 100000: 9592
-primes below 2000000: 148933
-primes below none: error: not a number
+    diff <(grep -v '^serving' "$work/loop") - <<EOF
+10: 4
+1000: 168
+100000: 9592
+2000000: 148933
+none: error: not a number
+list 12: 2
+list 12: 3
+list 12: 5
+list 12: 7
+list 12: 11
+list 12: end
+list x: error: not a number
 EOF
 }
 

@@ -7,6 +7,8 @@ declare -A MAY=(
     [error]=""
     [limits]=""
     [primitive]=""
+    # Only with its cfg; its macro is everybody's.
+    [crash]="error primitive"
     [wire]="error limits"
     [ring]="limits primitive"
     [sys]="error limits primitive ring"
@@ -17,13 +19,14 @@ declare -A MAY=(
     # through: a worker is forked by the arbiter, and its life (worker::run) begins in the forked child. Nothing else of
     # the worker's runs in the arbiter.
     [arbiter]="error limits primitive wire ring sys shm conn pool worker"
-    [worker]="error limits primitive wire ring sys shm conn"
+    # Apps call apps: a worker is a client of its pool, too. A client knows nothing of workers.
+    [worker]="error limits primitive wire ring sys shm conn client"
     [client]="error limits primitive wire ring sys shm conn"
     [library]="sys worker"
     [host]="error limits primitive wire ring sys shm conn pool arbiter worker client"
 )
 # What the arbiter may name of the worker's room.
-ARBITER_MAY='self run run_library list_library Boot Surroundings Apps'
+ARBITER_MAY='self run run_library list_library Boot Bounds Surroundings Apps'
 # The macro in `library` expands in other crates, where the word stands for the loader's promise.
 UNSAFE_ROOMS='sys ring shm library'
 ATOMICS_IN='src/primitive.rs'

@@ -1,10 +1,11 @@
 //! A TCP server with one thread, an event loop, and work that takes long: each line that it receives is a number, and
-//! each answer says how many primes there are below it. While a worker computes, the loop serves the others.
+//! each answer says how many primes there are below it; `list` before a number asks for them all, which come one by one as
+//! they are found, and then `end`. While workers compute, the loop serves the others.
 //!
-//!     cargo run --release --example event_loop -- [ADDRESS | NUMBER…]
+//!     cargo run --release --example event_loop -- [ADDRESS | LINE…]
 //!
-//! With an address (`127.0.0.1:7000`) it serves until it is killed; try it with `nc`. With numbers it asks itself for
-//! them, over as many connections, prints the answers and ends.
+//! With an address (`127.0.0.1:7000`) it serves until it is killed; try it with `nc`. With lines (`100 'list 30'`) it asks
+//! itself for them, over as many connections, prints the answers and ends.
 
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
@@ -32,12 +33,19 @@ impl App for Primes {
         match action {
             "below" => {
                 let (n,): (u64,) = args.parse()?;
-                let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d));
                 Ok(Reply::from((2..n).filter(is_prime).count() as u64))
+            }
+            "list" => {
+                let (n,): (u64,) = args.parse()?;
+                Ok(Reply::stream((2..n).filter(is_prime)))
             }
             other => Err(Error::no_action(other)),
         }
     }
+}
+
+fn is_prime(n: &u64) -> bool {
+    (2..).take_while(|d| d * d <= *n).all(|d| !n.is_multiple_of(d))
 }
 
 const LISTENER: Token = Token(0);
@@ -137,12 +145,20 @@ impl Server {
     fn read(&mut self, number: usize) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         while let Some(line) = connection.line() {
-            let Ok(n) = line.trim().parse::<u64>() else {
+            let (action, asked) = match line.strip_prefix("list ") {
+                Some(asked) => ("list", asked),
+                None => ("below", line.as_str()),
+            };
+            let Ok(n) = asked.trim().parse::<u64>() else {
                 connection.write("error: not a number\n");
                 continue;
             };
-            let call = self.client.call(Primes::NAME, "below").args((n,)).deadline_ms(10_000);
-            match call.submit_to(&self.completions, number as u64) {
+            let call = self.client.call(Primes::NAME, action).args((n,)).deadline_ms(10_000);
+            let sent = match action {
+                "list" => call.stream_to(&self.completions, number as u64),
+                _ => call.submit_to(&self.completions, number as u64),
+            };
+            match sent {
                 Ok(()) => connection.calls += 1,
                 Err(error) => connection.write(&format!("error: {error}\n")),
             }
@@ -150,13 +166,15 @@ impl Server {
         self.close_if_done(number);
     }
 
-    /// One outcome: a count, or what went wrong, such as a deadline or the death of a worker.
+    /// One outcome: a count, the end of a list, or what went wrong, such as a deadline or the death of a worker. Or a
+    /// prime of a list, behind which more comes.
     fn answer(&mut self, done: Completion) {
         let number = done.token as usize;
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        connection.calls -= 1;
-        connection.write(&match done.outcome.and_then(|response| response.parse::<u64>()) {
-            Ok(count) => format!("{count}\n"),
+        connection.calls -= usize::from(!done.more);
+        connection.write(&match done.outcome.and_then(|response| response.parse::<Option<u64>>()) {
+            Ok(Some(number)) => format!("{number}\n"),
+            Ok(None) => "end\n".to_owned(),
             Err(error) => format!("error: {error}\n"),
         });
         self.close_if_done(number);
@@ -198,18 +216,24 @@ impl Connection {
     }
 }
 
-/// The other side, for a try: a connection for each number.
-fn ask(address: SocketAddr, numbers: Vec<String>) -> io::Result<()> {
+/// The other side, for a try: a connection for each line.
+fn ask(address: SocketAddr, lines: Vec<String>) -> io::Result<()> {
     let mut streams = Vec::new();
-    for number in &numbers {
+    for line in &lines {
         let mut stream = BlockingStream::connect(address)?;
-        writeln!(stream, "{number}")?;
+        writeln!(stream, "{line}")?;
         streams.push(BufReader::new(stream));
     }
-    for (number, stream) in numbers.iter().zip(&mut streams) {
-        let mut answer = String::new();
-        stream.read_line(&mut answer)?;
-        print!("primes below {number}: {answer}");
+    for (line, stream) in lines.iter().zip(&mut streams) {
+        loop {
+            let mut answer = String::new();
+            stream.read_line(&mut answer)?;
+            print!("{line}: {answer}");
+            let goes_on = line.starts_with("list ") && answer.trim().parse::<u64>().is_ok();
+            if !goes_on {
+                break;
+            }
+        }
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Hashes and compresses files in worker processes, kills a worker in the middle of a call, and measures what a
-//! call costs.
+//! Hashes and compresses files in worker processes, has their lines streamed back, kills a worker in the middle of a call,
+//! and measures what a call costs.
 //!
 //!     cargo run --release --example quickstart -- [--to DIR] [FILE…]
 //!
@@ -40,6 +40,12 @@ impl App for Work {
                 let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
                 gzip.write_all(bytes)?;
                 Ok(ctx.lease_from(&gzip.finish()?)?.into()) // the host reads it in this worker's memory
+            }
+            "lines" => {
+                let (bytes,): (&[u8],) = args.parse()?;
+                let mut sink = ctx.sink()?; // each line is the host's at once; with too many unread, this waits
+                bytes.split_inclusive(|byte| *byte == b'\n').try_for_each(|line| sink.send(line))?;
+                Ok(Reply::end())
             }
             "hang" => {
                 let (note,): (&str,) = args.parse()?;
@@ -108,6 +114,15 @@ fn process_file(client: &Client, file: &Path, to: Option<&Path>) -> Result<()> {
         return Err(Error::app("Check", "decompresses to something else"));
     }
     println!("gzip   {} -> {} bytes, decompressed and compared", lease.len(), packed.len());
+    let (mut lines, mut bytes) = (0_u64, 0);
+    for line in client.call(Work::NAME, "lines").args((&lease,)).stream()? {
+        bytes += line?.as_bytes()?.len(); // where the worker put it, until it is dropped
+        lines += 1;
+    }
+    if bytes != lease.len() {
+        return Err(Error::app("Check", format!("{bytes} bytes came in {lines} lines")));
+    }
+    println!("lines  {lines}, streamed one by one");
     if let (Some(to), Some(name)) = (to, file.file_name()) {
         let mut name = name.to_owned();
         name.push(".gz");

@@ -211,6 +211,56 @@
 #define STK_BOUND_DEFERRED 6
 
 /**
+ * Bytes of one stream.
+ */
+#define STK_BOUND_STREAM 7
+
+/**
+ * Not known, or not a matter of time.
+ */
+#define STK_LIMIT_UNKNOWN 0
+
+/**
+ * That of the whole call, or the pool's.
+ */
+#define STK_LIMIT_CALL 1
+
+/**
+ * That of the queue: until then some worker had to begin with the call.
+ */
+#define STK_LIMIT_QUEUE 2
+
+/**
+ * That of one item: until then the next one of the stream had to come.
+ */
+#define STK_LIMIT_ITEM 3
+
+/**
+ * Not known, or nobody.
+ */
+#define STK_BY_UNKNOWN 0
+
+/**
+ * The holder of the call.
+ */
+#define STK_BY_CALLER 1
+
+/**
+ * Another thread, through a handle to the call.
+ */
+#define STK_BY_HANDLE 2
+
+/**
+ * Nobody wants it any more: the client whose call it was left, or its process died. Apps are told so.
+ */
+#define STK_BY_DISCONNECTED 3
+
+/**
+ * The call in which an app made this one was cancelled, or has ended.
+ */
+#define STK_BY_PARENT 4
+
+/**
  * No messages.
  */
 #define STK_LOG_OFF 0
@@ -256,7 +306,7 @@
 #define STK_WAIT_SPIN 2
 
 /**
- * For stk_pending_wait: as long as it takes.
+ * For functions that wait: as long as it takes.
  */
 #define STK_FOREVER 18446744073709551615ull
 
@@ -302,7 +352,8 @@
 
 /**
  * The arguments of one call, put in one after another. Text and bytes are copied when they are put in; a lease is
- * lent. Given to stk_execute, which consumes it; else yours to free.
+ * lent. Given to stk_execute, which consumes it; else yours to free. (A sender's item is put together with the same
+ * functions: stk_sender_item.)
  *
  * Each function on it returns a status, and the first that failed is remembered: stk_execute refuses the arguments
  * with it, so that you may put in all of them and look at one status.
@@ -316,6 +367,12 @@ typedef struct stk_args stk_args;
 typedef struct stk_call stk_call;
 
 /**
+ * Cancels one call, whose stk_pending or stk_stream another thread waits for. Yours to free, before or after that; any
+ * thread may use it, several at a time. It keeps its client connected.
+ */
+typedef struct stk_canceller stk_canceller;
+
+/**
  * A connection to a pool, for all threads of a process at once. Yours to free, in any order with everything else. It
  * outlives its pool: calls are refused then.
  *
@@ -324,9 +381,9 @@ typedef struct stk_call stk_call;
 typedef struct stk_client stk_client;
 
 /**
- * The outcomes of calls that stk_submit_to sent, and a descriptor that is readable when there may be one. The loop: watch
- * stk_completions_fd for reading, level- or edge-triggered; when it is readable, call stk_completions_next until it
- * returns STK_PENDING.
+ * The outcomes of calls that stk_submit_to sent, the items and ends of those of stk_stream_to, and a descriptor that is
+ * readable when there may be one. The loop: watch stk_completions_fd for reading, level- or edge-triggered; when it is
+ * readable, call stk_completions_next until it returns STK_PENDING. Calls and streams take turns, one item a look.
  *
  * Any thread may submit and cancel while one waits at the descriptor. Yours to free, which cancels what is in flight; one
  * at a time for each client.
@@ -348,7 +405,7 @@ typedef struct stk_config stk_config;
  *
  * Until then the call runs as far as its caller and the pool are concerned: what the caller lent stays lent, its deadline
  * counts, and a worker that is told to leave waits for it within the grace that was configured. A call that nobody waits
- * for any more (stk_deferred_is_abandoned) is to be answered or freed soon: the worker is replaced otherwise, as with
+ * for any more (stk_deferred_is_cancelled) is to be answered or freed soon: the worker is replaced otherwise, as with
  * any other call.
  */
 typedef struct stk_deferred stk_deferred;
@@ -359,6 +416,21 @@ typedef struct stk_deferred stk_deferred;
  * It belongs to no thread and to no pool: it can be read after everything else was freed.
  */
 typedef struct stk_error stk_error;
+
+/**
+ * What the opener of a context sends, in the order in which it was sent; from stk_call_started. Belongs to the call: it is
+ * gone when the app's function returns. Until then any thread may use it, one at a time, also while another one uses the sink.
+ *
+ *     if ((status = stk_call_started(call, reply, &sink, &inbox))) return status;
+ *     while (!(status = stk_inbox_next(inbox, STK_FOREVER, &item))) {
+ *         if (stk_result_i64(item, &n)) return STK_BAD_REQUEST;
+ *         stk_result_free(item);
+ *         stk_reply_i64(stk_sink_item(sink), n + 1);
+ *         if ((status = stk_sink_send(sink))) return status;
+ *     }
+ *     return status == STK_END ? STK_OK : status;    // or a reply: the stream's value
+ */
+typedef struct stk_inbox stk_inbox;
 
 /**
  * A call in flight, or one whose outcome was fetched. Yours to free, which cancels it if it is in flight. Any thread
@@ -380,10 +452,46 @@ typedef struct stk_pool stk_pool;
 typedef struct stk_reply stk_reply;
 
 /**
- * What a call returned. Yours to free, in any order with everything else; until then it holds one of its client's 64
- * calls and the worker's memory, and what was read from it stays valid. It may be read by several threads at a time.
+ * What a call returned, or an item of one. Yours to free, in any order with everything else; until then it holds one of its
+ * client's 64 calls and the worker's memory, and what was read from it stays valid. It may be read by several threads at a
+ * time. In an app, the items of an stk_inbox are results as well, which last until the app's function returns at most.
  */
 typedef struct stk_result stk_result;
+
+/**
+ * The way of items to the app of a context, which takes them in the order in which they were sent; from stk_context_open. Any
+ * thread may use it, with its item, one at a time, also while another one takes what the app sends.
+ *
+ * Yours to free, in any order with everything else. What the app is to take for the end is said by stk_sender_finish; a sender
+ * that is freed before, in a call that goes on, cancels it, so that the app does not take a part for the whole.
+ */
+typedef struct stk_sender stk_sender;
+
+/**
+ * The way of a call's items to its caller, who has them in the order in which they were sent, before the call's reply or
+ * error. Belongs to the call: it is gone when the app's function returns. Until then any thread may use it, with its item, one
+ * at a time.
+ *
+ *     if (stk_call_sink(call, NULL, &sink)) return STK_APP;
+ *     for (i = 0; i < n; i++) {
+ *         stk_reply_i64(stk_sink_item(sink), i);
+ *         if ((status = stk_sink_send(sink))) return status;
+ *     }
+ *     return STK_OK;                       // or a reply: the stream's value
+ */
+typedef struct stk_sink stk_sink;
+
+/**
+ * The items that an action answers with, or that the app of a context sends, taken one by one, in the order in which they were
+ * sent. Yours to free, in any order with everything else, which cancels the call if it has not ended. Any thread may take
+ * items, one at a time.
+ *
+ * Each item is an stk_result, held where the worker put it until it is freed: then there is room for further ones. The stream
+ * and all its items, and its sender if it is that of a context, together hold one of the client's 64 calls. An action that
+ * answers with one result is a stream of that item; to stk_execute and stk_submit an action that streams answers with the list
+ * of its items.
+ */
+typedef struct stk_stream stk_stream;
 
 /**
  * What every function that can fail returns. The numbers never change meaning; more may come, so treat one that you
@@ -422,12 +530,13 @@ typedef stk_status (*stk_app_init_fn)(uintptr_t user, uintptr_t *instance, stk_e
  * Runs one action, in a worker process, on one of its app threads, concurrently with itself if the pool has several
  * threads a worker. It may block.
  *
- * STK_OK sends what was put into `reply` (nothing is none). Anything else is an error of the call, and the worker
- * lives on: STK_BAD_REQUEST, STK_VALUE and STK_END tell the caller STK_BAD_REQUEST, STK_DEADLINE of
- * stk_call_check_deadline that, others STK_APP; stk_reply_fail says why,
- * otherwise what the last function on `call` found wrong is said, if its status is what is returned. `call`, `reply` and what
- * was read from them are valid until it returns. Functions on them belong to this thread; bytes and text that were read may
- * be looked at by others.
+ * STK_OK sends what was put into `reply` (nothing is none). Anything else is an error of the call, and the worker lives on:
+ * STK_BAD_REQUEST, STK_VALUE and STK_END tell the caller STK_BAD_REQUEST; STK_DEADLINE, STK_CANCELLED, STK_OVERLOADED,
+ * STK_STALLED and STK_OVERRUN are what the caller has if that is what a function on `call`, its sink or its inbox said last;
+ * all others are STK_APP. stk_reply_fail says why, or stk_reply_error, otherwise what such a function found wrong last is said,
+ * if its status is what is returned. `call`, `reply` and what was read from them are valid until it returns. Functions on them
+ * belong to this thread; bytes and text that were read may be looked at by others. No function on the call's sink or inbox, nor
+ * one on an item of it, may still run on another thread when it returns: join that one first.
  *
  * It must return: an exception or pthread_exit that leaves it ends the worker, and the caller is told so
  * (STK_WORKER_DIED, signal 6); longjmp out of it is undefined. App threads have the stack that the soft limit of the
@@ -440,7 +549,8 @@ typedef stk_status (*stk_app_init_fn)(uintptr_t user, uintptr_t *instance, stk_e
 typedef stk_status (*stk_app_call_fn)(uintptr_t user, const stk_call *call, stk_reply *reply);
 
 /**
- * Called once before a worker leaves in an orderly way. One that is killed need not get to it. It must return; see stk_app_call_fn.
+ * Called once before a worker leaves in an orderly way. One that is killed need not get to it. It must return; see
+ * stk_app_call_fn.
  */
 typedef void (*stk_app_close_fn)(uintptr_t user);
 
@@ -482,8 +592,8 @@ typedef struct {
  * It is called on whatever thread the message comes from, by several at a time, and in three kinds of processes: in
  * the host, in the arbiter and in the workers (whose program is the same, and has called stk_init as well). The library
  * may hold locks meanwhile. Allowed in here: stk_error_…, stk_status_…, stk_version…, stk_str_…, stk_value_…,
- * stk_iter_next, stk_result_…, stk_args_…, stk_config_… and stk_lease_release; not stk_pool_free and stk_client_free; the
- * others return STK_REENTRANT. It must return: no longjmp, no exception, no pthread_exit.
+ * stk_iter_next, stk_result_…, stk_args_…, stk_config_… and stk_lease_release. Nothing else is, nor what frees other objects;
+ * what could block returns STK_REENTRANT, if it returns a status. It must return: no longjmp, no exception, no pthread_exit.
  */
 typedef void (*stk_log_fn)(uintptr_t user, uint32_t level, stk_str target, stk_str message);
 
@@ -576,6 +686,33 @@ typedef struct {
 typedef void (*stk_deferred_fn)(uintptr_t user, stk_deferred *deferred);
 
 /**
+ * How much of a stream may be on its way, and what happens when it is more. Zero it, then set `struct_size` and what you want.
+ */
+typedef struct {
+    /**
+     * sizeof(stk_flow).
+     */
+    size_t struct_size;
+    /**
+     * At most so many items that the caller has not freed; 0 for 1,024. What fits into the ring's 32 KiB is a bound as well.
+     */
+    uint64_t items;
+    /**
+     * At most so many bytes of leases and large items (see stk_sink_send) that the caller has not freed; 0 for 8 MiB. An item
+     * that is larger goes alone.
+     */
+    uint64_t bytes;
+    /**
+     * 1: stk_sink_send does not wait for room, but says STK_OVERRUN.
+     */
+    uint32_t or_fail;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+} stk_flow;
+
+/**
  * What a call may be told. Zero it, then set `struct_size` and what you want.
  */
 typedef struct {
@@ -589,6 +726,16 @@ typedef struct {
      */
     uint64_t deadline_ms;
     /**
+     * The call ends with STK_DEADLINE, and its app never sees it, if no worker has taken it this many milliseconds from now;
+     * 0 for no such limit.
+     */
+    uint64_t queue_ms;
+    /**
+     * For streams: the call ends with STK_DEADLINE if the next item has not come this many milliseconds after it was asked
+     * for; 0 for no such limit.
+     */
+    uint64_t item_ms;
+    /**
      * 1: it may run twice, and is sent once more if its worker dies or shared memory is found damaged.
      */
     uint32_t idempotent;
@@ -599,7 +746,7 @@ typedef struct {
 } stk_options;
 
 /**
- * How one call ended.
+ * How one call ended, or an item of one that goes on.
  */
 typedef struct {
     /**
@@ -607,7 +754,7 @@ typedef struct {
      */
     uint64_t token;
     /**
-     * Its result, yours to free; NULL unless `status` is STK_OK.
+     * Its result, or the item, yours to free; NULL unless `status` is STK_OK.
      */
     stk_result *result;
     /**
@@ -615,13 +762,13 @@ typedef struct {
      */
     stk_error *error;
     /**
-     * Its outcome: STK_OK, or STK_APP to STK_SHUTTING_DOWN, or STK_OS.
+     * Its outcome: STK_OK, or STK_APP to STK_OVERRUN, or STK_OS. STK_OK for an item.
      */
     stk_status status;
     /**
-     * 0.
+     * 1: an item of a stream, and further ones with this token follow, or its end. 0: the call has ended.
      */
-    uint32_t reserved;
+    uint32_t more;
 } stk_completion;
 
 /**
@@ -650,12 +797,12 @@ typedef struct {
 #define STK_WORKER_DIED 2
 
 /**
- * The call's deadline passed.
+ * A limit of the call's time passed. `stk_error_limit` says which.
  */
 #define STK_DEADLINE 3
 
 /**
- * Somebody cancelled the call.
+ * Somebody cancelled the call. `stk_error_cancelled_by` says who.
  */
 #define STK_CANCELLED 4
 
@@ -688,6 +835,22 @@ typedef struct {
  * The pool is being closed, or was.
  */
 #define STK_SHUTTING_DOWN 10
+
+/**
+ * Nobody took anything from a stream for longer than the pool allows; it was ended for that. `stk_error_stalled_ms` says
+ * how long.
+ */
+#define STK_STALLED 11
+
+/**
+ * A stream that fails where others wait was full. `stk_error_bound` says how much it holds.
+ */
+#define STK_OVERRUN 12
+
+/**
+ * Nobody takes what is sent any more: the call has ended, or the direction was finished. Not an outcome of a call.
+ */
+#define STK_CLOSED 13
 
 /**
  * A pool could not be started, or a worker could not boot.
@@ -741,7 +904,7 @@ typedef struct {
 #define STK_STALE_LEASE 401
 
 /**
- * There is nothing (more) there: the end of a list, a key that is not in the dict.
+ * There is nothing (more) there: the end of a list or a stream, a key that is not in the dict. No error object comes with it.
  */
 #define STK_END 402
 
@@ -761,7 +924,7 @@ typedef struct {
 #define STK_LENT 405
 
 /**
- * The outcome of the call is not there yet. No error object comes with it.
+ * The outcome of the call, or the next item, is not there yet. No error object comes with it.
  */
 #define STK_PENDING 406
 
@@ -803,10 +966,12 @@ stk_str stk_str_from(const char *string);
 bool stk_str_eq(stk_str a, stk_str b);
 
 /**
- * An error of an app's own, with a class of its choice ("ModelMissing") and a message: for what an app's `init` stores.
+ * An error of an app's own, with a class of its choice ("ModelMissing") and a message: for what an app's `init` stores, and
+ * for stk_reply_error.
  * NULL if a text is not UTF-8.
  */
-stk_error *stk_error_new(stk_str class_name, stk_str message);
+stk_error *stk_error_new(stk_str class_name,
+                         stk_str message);
 
 /**
  * Frees it. NULL is nothing.
@@ -835,6 +1000,25 @@ const char *stk_error_class(const stk_error *error);
 const char *stk_error_traceback(const stk_error *error);
 
 /**
+ * The app in which an app's error arose. Its worker's process and number (no other worker of its pool has that at the same
+ * time) are stored through `pid` and `life`, unless these are NULL. "", 0 and 0 where it is not known.
+ */
+const char *stk_error_source(const stk_error *error,
+                             uint32_t *pid,
+                             uint16_t *life);
+
+/**
+ * How many workers passed an app's error on, each to its own caller: at most 8 are known.
+ */
+size_t stk_error_relay_count(const stk_error *error);
+
+/**
+ * The app that passed the error on as number `index`, from 0, counted from the source; the rest is as with
+ * stk_error_source.
+ */
+const char *stk_error_relay(const stk_error *error, size_t index, uint32_t *pid, uint16_t *life);
+
+/**
  * Whether the app had begun with the call: 0 it certainly never saw it (send it again without risk), 1 a worker had
  * taken it (it may have done all of its work, some or none), -1 it cannot be known, or there was nothing to begin.
  */
@@ -857,6 +1041,22 @@ uint32_t stk_error_cause(const stk_error *error, int32_t *detail);
 uint32_t stk_error_bound(const stk_error *error, uint64_t *limit);
 
 /**
+ * Which limit of time passed: an STK_LIMIT_ number.
+ */
+uint32_t stk_error_limit(const stk_error *error);
+
+/**
+ * Who cancelled the call: an STK_BY_ number.
+ */
+uint32_t stk_error_cancelled_by(const stk_error *error);
+
+/**
+ * For how many milliseconds nobody took anything from the stream that was ended for it; 0 where that is not what
+ * happened.
+ */
+uint64_t stk_error_stalled_ms(const stk_error *error);
+
+/**
  * The `errno` of the system call that failed; 0 where none did.
  */
 int32_t stk_error_errno(const stk_error *error);
@@ -877,8 +1077,9 @@ int32_t stk_error_print(const stk_error *error);
  * The tables are copied; their names must be UTF-8 of 1 to 255 bytes, each once, at most 256. `apps` may be NULL with
  * `n` 0, for a host whose apps are in a helper program. `options` may be NULL. Once a process.
  *
- * STK_INVALID for tables and options that make no sense; STK_CONFIG when it is called twice, or the process has a logger of Rust's already. In the copy that becomes the supervising process it does
- * not return to say so: stk_pool_start has its message.
+ * STK_INVALID for tables and options that make no sense; STK_CONFIG when it is called twice, or the process has a logger of
+ * Rust's already. In the copy that becomes the supervising process it does not return to say so: stk_pool_start has its
+ * message.
  */
 STK_MUST_USE
 stk_status stk_init(const stk_app *apps,
@@ -964,6 +1165,31 @@ stk_status stk_call_bytes(const stk_call *call, size_t i, stk_bytes *out);
 stk_status stk_call_lease(const stk_call *call, size_t size, stk_lease *lease);
 
 /**
+ * A client for calls that the app makes of apps of its own pool, itself included, in the call that it is in: for stk_args_new,
+ * stk_execute, stk_submit, stk_stream_open and stk_context_open. They run on other app threads, of this worker or another. It
+ * belongs to the call, and is gone when the app's function returns; until then any thread may use it. It is not to be freed,
+ * and has no leases and no completions (STK_INVALID; those of other clients are STK_BAD_REQUEST). NULL for NULL.
+ *
+ *     client = stk_call_client(call);
+ *     args = stk_args_new(client);
+ *     stk_args_push_i64(args, n);
+ *     if (stk_execute(client, STK_STR("sums"), STK_STR("add"), args, NULL, &result, &e)) return stk_reply_error(reply, e);
+ *
+ * What is called belongs to the call as well: it ends with STK_DEADLINE when that one's deadline passes, if it has none that
+ * is earlier, and with STK_CANCELLED (STK_BY_PARENT) within 200 ms after that one was cancelled, or ended. Such calls may be
+ * nested 8 deep: past that they are STK_BAD_REQUEST, and so are stk_execute and stk_context_open where the calls in which they
+ * are made hold all app threads of the pool, so that they could never run.
+ *
+ * An app thread that waits is one less for others. Where all of a pool's wait for calls that are still in the queue, none of
+ * these runs before some caller's deadline: have more threads than such calls, a limit (`queue_ms`), or stk_submit and answer
+ * later (stk_call_defer).
+ *
+ * The first one of a worker connects it to its pool, for which it asks the arbiter, for at most 30 seconds; STK_OVERLOADED or
+ * STK_OS when it cannot. All threads of a worker share that connection: 64 calls in flight.
+ */
+const stk_client *stk_call_client(const stk_call *call);
+
+/**
  * When the caller stops waiting: nanoseconds of CLOCK_MONOTONIC; 0 if it will not.
  */
 uint64_t stk_call_deadline_ns(const stk_call *call);
@@ -980,10 +1206,18 @@ stk_status stk_call_check_deadline(const stk_call *call);
 stk_status stk_call_keep_alive(const stk_call *call);
 
 /**
- * Whether nobody waits for this call any more: its caller cancelled it, its deadline has passed, or its client is gone. For
- * work that can stop half-way; one look at a word of memory. True for NULL.
+ * Whether nobody waits for this call any more: it was cancelled, its caller saw its deadline pass, or its client is gone. All
+ * three look the same. For work that can stop half-way; one look at a word of memory. An app that goes on regardless costs
+ * its worker: see stk_config_set_cancel_grace_ms. True for NULL.
  */
-bool stk_call_is_abandoned(const stk_call *call);
+bool stk_call_is_cancelled(const stk_call *call);
+
+/**
+ * Sleeps until nobody waits for this call any more, but no longer than this; whether that is so. What an app does instead of
+ * a plain sleep. Does not sleep for NULL, nor where there is no call.
+ */
+bool stk_call_wait_cancelled(const stk_call *call,
+                             uint64_t timeout_ms);
 
 /**
  * Answers with nothing, Python's None.
@@ -1052,6 +1286,16 @@ stk_status stk_reply_end(stk_reply *reply);
 stk_status stk_reply_fail(stk_reply *reply, stk_str class_name, stk_str message);
 
 /**
+ * Fails the call with an error that a function gave, that of a call which the app made (stk_call_client) for example: the
+ * caller has its class, its message and where it arose, with this app as one that passed it on (stk_error_source,
+ * stk_error_relay). The outcome of another call than this one is STK_APP to the caller, with its name for the class
+ * ("WorkerDied"). What was put in before is forgotten. `error` is consumed, whatever is returned. Returns STK_APP, which the
+ * app returns in its turn (STK_INVALID for NULL).
+ */
+stk_status stk_reply_error(stk_reply *reply,
+                           stk_error *error);
+
+/**
  * Answers the call later: the thread takes the next one. In place of a value in `reply`; return STK_OK then, and `then` is
  * called with `user` and the handle. Where the app returns anything else, `then` is never called, and `user` stays yours.
  *
@@ -1110,12 +1354,89 @@ stk_status stk_deferred_keep_alive(const stk_deferred *deferred);
 /**
  * Whether nobody waits for the answer any more. One look at a word of memory. True for NULL.
  */
-bool stk_deferred_is_abandoned(const stk_deferred *deferred);
+bool stk_deferred_is_cancelled(const stk_deferred *deferred);
 
 /**
  * When the caller stops waiting: nanoseconds of CLOCK_MONOTONIC; 0 if it will not.
  */
 uint64_t stk_deferred_deadline_ns(const stk_deferred *deferred);
+
+/**
+ * Announces to the caller that the call answers with a stream, and gives the way for its items. `flow` may be NULL. A call has
+ * one sink: a second time it is the same one, and `flow` is not looked at. What is put into the call's reply in the end is
+ * what the stream's consumer has behind the items (stk_stream_value); nothing put in is nothing. Such a call cannot be
+ * deferred.
+ *
+ * STK_OVERLOADED if the worker has no memory for a stream.
+ */
+stk_status stk_call_sink(const stk_call *call,
+                         const stk_flow *flow,
+                         stk_sink **sink);
+
+/**
+ * Where the next item is put together, with the functions of a reply: a value, or a lease of this call (stk_call_lease,
+ * stk_reply_lease), which the caller reads where it lies. The same pointer each time; it belongs to the sink. NULL for NULL.
+ * An item cannot fail or be deferred: stk_reply_fail and stk_call_defer are for the call's own reply.
+ */
+stk_reply *stk_sink_item(stk_sink *sink);
+
+/**
+ * Sends what was put into stk_sink_item, which is empty then, whatever is returned (but STK_REENTRANT); nothing put in is the
+ * item none. Blocks while there is no room, without spinning, unless the stream is one that fails instead. An item is a large
+ * one if its encoding has more than 448 bytes, some twenty of which are not its own: it takes memory of its own.
+ *
+ * STK_CANCELLED once nobody waits for the call any more, which also ends the wait; STK_STALLED if the caller freed no item for
+ * longer than the pool's limit (stk_config_set_stall_ms); STK_OVERRUN if there is no room and the stream does not wait: the
+ * item is not sent, further ones may be; for a large item STK_OVERLOADED if there is no memory and STK_BAD_REQUEST past 1 GiB.
+ * An app that returns one of these makes it the call's outcome, behind the items that were sent. STK_CLOSED after
+ * stk_sink_finish; STK_OS when the memory file system is full; STK_PROTOCOL if the caller's memory is damaged; STK_INVALID if a
+ * function on the item failed.
+ */
+stk_status stk_sink_send(stk_sink *sink);
+
+/**
+ * No further item comes from the app: what its caller takes ends there, with STK_END, and the call goes on. What is sent
+ * afterwards is STK_CLOSED. A second time it changes nothing. Does not block.
+ */
+stk_status stk_sink_finish(stk_sink *sink);
+
+/**
+ * Starts the context that the caller has opened (stk_context_open), once a call: the opener has what was put into `reply`
+ * before anything else (nothing put in is none; a lease is copied), and items may go both ways. `reply` is empty then, for
+ * what the app returns in the end, and also where this fails, but for a bad pointer and STK_REENTRANT. `sink` is the
+ * way to the opener, and the one that stk_call_sink gives from now on; `inbox` is what the opener sends. Does not block, except
+ * to fetch memory of the opener that is met for the first time.
+ *
+ * Each direction is bounded by itself: at most 1,024 items, 32 KiB of small ones and 8 MiB of large ones (see stk_sink_send)
+ * are on their way. The two ends live together until the app returns: that the opener cancels, leaves or dies ends what the
+ * app waits for with STK_CANCELLED.
+ *
+ * STK_BAD_REQUEST if the caller has opened no context; STK_APP if the call has a sink already, or the worker cannot get at the
+ * opener's memory, for want of descriptors or memory; STK_CANCELLED if nobody waits for the call any more; STK_OVERLOADED if
+ * the worker has no memory for a stream. An app that returns one of them makes it the call's outcome. STK_PROTOCOL if the
+ * opener's memory is damaged; STK_OS when the memory file system is full; STK_INVALID if a function on `reply` failed.
+ */
+stk_status stk_call_started(const stk_call *call,
+                            stk_reply *reply,
+                            stk_sink **sink,
+                            stk_inbox **inbox);
+
+/**
+ * Waits for the opener's next item, for at most `timeout_ms`: 0 looks and does not wait, except to fetch memory of the opener
+ * that is met for the first time, STK_FOREVER waits as long as it takes. STK_OK: an item, stored through `result` (NULL: it is
+ * let go of), which any thread may read and free; what is not freed is freed when the app's function returns, and not to be
+ * used any more. What the opener lent is read in its memory and must be freed to make room for further ones; the rest was
+ * copied. STK_END: the opener has finished its direction. STK_PENDING: neither yet.
+ *
+ * STK_CANCELLED once nobody waits for the call any more, which also ends the wait: an app that returns it makes it the call's
+ * outcome. STK_APP if the worker cannot get at an item in the opener's memory, for want of descriptors or memory; STK_PROTOCOL
+ * if that is damaged: the item is lost, and nothing comes after either but the same once more. Blocks the calling thread, and
+ * no other. A thread of the app's own that is in here when the app's function is to return must be waited for: let it receive
+ * with a limit, and join it.
+ */
+stk_status stk_inbox_next(stk_inbox *inbox,
+                          uint64_t timeout_ms,
+                          stk_result **result);
 
 /**
  * A configuration with all defaults: one worker, all apps of stk_init. May be called from anywhere.
@@ -1142,7 +1463,8 @@ stk_status stk_config_set_app_library(stk_config *config,
                                       stk_str path);
 
 /**
- * How many worker processes; 1 by default, at most 64 (with 0, calls end with STK_NO_WORKERS). Calls wait while all are busy, and their deadlines run.
+ * How many worker processes; 1 by default, at most 64 (with 0, calls end with STK_NO_WORKERS). Calls wait while all are busy,
+ * and their deadlines run.
  */
 stk_status stk_config_set_workers(stk_config *config,
                                   size_t workers);
@@ -1163,10 +1485,44 @@ stk_status stk_config_set_wait(stk_config *config, uint32_t wait);
 stk_status stk_config_set_timeout_ms(stk_config *config, uint64_t ms);
 
 /**
- * How long a worker may go on with a call that nobody waits for any more before it is replaced, milliseconds; 1,000 by
- * default. Counted from when the arbiter notices, at most a second after the caller gave up.
+ * How long the consumer of a stream may take nothing while the worker waits for room, milliseconds; 30,000 by default, 0 for
+ * no limit. Then the stream ends with STK_STALLED, and the worker is free.
  */
-stk_status stk_config_set_kill_grace_ms(stk_config *config, uint64_t ms);
+stk_status stk_config_set_stall_ms(stk_config *config,
+                                   uint64_t ms);
+
+/**
+ * The signal that a call gets which was given up (cancelled, its deadline passed, its client gone) and is still run after
+ * stk_config_set_cancel_grace_ms; by default there is none. For apps that block in the kernel and cannot ask
+ * stk_call_is_cancelled.
+ *
+ * It goes to the thread that runs the call, while it runs it, so that a blocking system call of it ends with EINTR (of a
+ * handler that was installed without SA_RESTART); to the whole process where the call is deferred, or the worker's control
+ * thread does not answer. The handler is the app's to install, in its `init`: without one the default action applies, which
+ * ends the worker for most signals. SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGURG, SIGVTALRM, SIGPROF,
+ * SIGWINCH, SIGIO or SIGPWR; the start of the pool refuses others.
+ */
+stk_status stk_config_set_cancel_signal(stk_config *config,
+                                        int32_t number);
+
+/**
+ * How long a worker may go on with a call that was given up until it gets the pool's signal or, where there is none, takes no
+ * more calls and is replaced. Milliseconds; 1,000 by default, and up to half a second more until it is noticed.
+ */
+stk_status stk_config_set_cancel_grace_ms(stk_config *config,
+                                          uint64_t ms);
+
+/**
+ * How long a worker may go on with a call after the signal until it is replaced, milliseconds; 1,000 by default.
+ */
+stk_status stk_config_set_signal_grace_ms(stk_config *config, uint64_t ms);
+
+/**
+ * How long a worker that is replaced may go on with a call that nobody waits for any more before it is killed, milliseconds;
+ * 1,000 by default. Other calls of its have that time, too.
+ */
+stk_status stk_config_set_kill_grace_ms(stk_config *config,
+                                        uint64_t ms);
 
 /**
  * How long workers may take to finish what they run when the pool is stopped, milliseconds; 30,000 by default.
@@ -1197,8 +1553,9 @@ stk_status stk_config_set_backoff_ms(stk_config *config, uint64_t first, uint64_
 
 /**
  * With a helper program as the arbiter instead of this one, for hosts that cannot call stk_init first (plug-ins, other
- * languages): the path (any bytes; PATH is not searched) of a program whose `main` begins with stk_init (or with `stokehold::init`, in Rust) and registers
- * the apps. Name those that the pool has with stk_config_add_app. The host needs no stk_init then.
+ * languages): the path (any bytes; PATH is not searched) of a program whose `main` begins with stk_init (or with
+ * `stokehold::init`, in Rust) and registers the apps. Name those that the pool has with stk_config_add_app. The host needs no
+ * stk_init then.
  */
 stk_status stk_config_set_helper(stk_config *config,
                                  stk_str program);
@@ -1323,14 +1680,17 @@ stk_status stk_client_connect_path(stk_str path,
 void stk_client_free(stk_client *client);
 
 /**
- * The process ids of the workers that are ready. Up to `capacity` are stored through `pids` (NULL with 0 is fine), how
- * many there are through `n`. None in a copy by fork.
+ * The process ids of the workers that are ready; STK_INVALID for the client of a call (stk_call_client). Up to `capacity` are
+ * stored through `pids` (NULL with 0 is fine), how many there are through `n`. None in a copy by fork.
  */
-stk_status stk_client_worker_pids(const stk_client *client, uint32_t *pids, size_t capacity, size_t *n);
+stk_status stk_client_worker_pids(const stk_client *client,
+                                  uint32_t *pids,
+                                  size_t capacity,
+                                  size_t *n);
 
 /**
- * Arguments for one call of this client, none so far. Never NULL; with NULL for `client` they are refused by
- * stk_execute. (They are put together in memory of the process's own at present; leases must be this client's.)
+ * Arguments for one call of this client (in an app: stk_call_client), none so far. Never NULL; with NULL for `client` they are
+ * refused by stk_execute. (They are put together in memory of the process's own at present; leases must be this client's.)
  */
 stk_args *stk_args_new(const stk_client *client);
 
@@ -1402,10 +1762,10 @@ stk_status stk_args_key(stk_args *args, stk_str key);
  * whatever is returned; NULL is no arguments. `options` may be NULL. The result is stored through `result` on STK_OK;
  * with NULL it is let go of.
  *
- * Any status from STK_APP to STK_SHUTTING_DOWN is the call's one outcome. STK_FORKED, STK_INVALID, STK_STALE_LEASE and
+ * Any status from STK_APP to STK_OVERRUN is the call's one outcome. STK_FORKED, STK_INVALID, STK_STALE_LEASE and
  * STK_REENTRANT mean that it was not sent. Others (STK_OS: no memory, no descriptors) may come before or after the app
- * ran: stk_error_started says -1 then. To cancel a call
- * in flight, or to do something else meanwhile: stk_submit, stk_submit_to.
+ * ran: stk_error_started says -1 then. To cancel a call in flight, or to do something else meanwhile: stk_submit,
+ * stk_submit_to.
  */
 stk_status stk_execute(const stk_client *client,
                        stk_str app,
@@ -1444,17 +1804,193 @@ stk_status stk_pending_wait(stk_pending *pending,
                             stk_error **error);
 
 /**
- * Cancels the call and gives its outcome: STK_CANCELLED, unless another came first. The worker is not interrupted; what it
- * answers is dropped. STK_INVALID if the outcome was given before.
+ * Cancels the call and gives its outcome: STK_CANCELLED, unless another came first. Its app is told
+ * (stk_call_is_cancelled); what it answers is dropped. STK_INVALID if the outcome was given before.
  */
-stk_status stk_pending_cancel(stk_pending *pending,
-                              stk_result **result,
-                              stk_error **error);
+stk_status stk_pending_cancel(stk_pending *pending, stk_result **result, stk_error **error);
 
 /**
  * Frees the handle; a call in flight is cancelled. NULL is nothing.
  */
 void stk_pending_free(stk_pending *pending);
+
+/**
+ * Sends a call, and takes what it answers item by item: never blocks for a worker. Parameters as of stk_execute. The pool's
+ * limit for a call does not hold for a stream; those of `options` do. It is not sent twice, even if it may run twice.
+ */
+STK_MUST_USE
+stk_status stk_stream_open(const stk_client *client,
+                           stk_str app,
+                           stk_str action,
+                           stk_args *args,
+                           const stk_options *options,
+                           stk_stream **stream,
+                           stk_error **error);
+
+/**
+ * What the app of a context said when it started: nothing put in is STK_KIND_NONE. It lasts as long as the stream. STK_END if
+ * it has started none, or this is no context.
+ */
+stk_status stk_stream_started(const stk_stream *stream,
+                              stk_value *value);
+
+/**
+ * Waits for the next item, for at most `timeout_ms`: 0 looks and does not wait, STK_FOREVER waits as long as it takes.
+ * STK_OK: an item, stored through `result` (NULL: it is let go of). STK_END: there are no more, and that is said as often as
+ * you ask (where the app finished its stream before it returned, the call goes on: stk_stream_wait). STK_PENDING: neither
+ * yet. No error object comes with these two. Everything else is how the call ended, after its items, and is given once: then
+ * STK_END.
+ *
+ *     while (!(status = stk_stream_next(stream, STK_FOREVER, &item, &e))) { …; stk_result_free(item); }
+ *     if (status != STK_END) return stk_error_print(e);
+ *
+ * Blocks the calling thread, and no other.
+ */
+stk_status stk_stream_next(stk_stream *stream,
+                           uint64_t timeout_ms,
+                           stk_result **result,
+                           stk_error **error);
+
+/**
+ * Waits for the end, for at most `timeout_ms`, and drops the items before it. (The app of a context that takes all it is sent
+ * ends after stk_sender_finish.) STK_OK, also if the end was seen before: what the app returned is stk_stream_value.
+ * STK_PENDING: it has not ended yet. Everything else is how the call ended, if that was not given yet. Blocks the calling
+ * thread, and no other.
+ */
+stk_status stk_stream_wait(stk_stream *stream,
+                           uint64_t timeout_ms,
+                           stk_error **error);
+
+/**
+ * What the app returned behind its items, once the end was seen: STK_KIND_NONE if that was nothing, or the call failed.
+ * STK_PENDING before. It lasts as long as the stream; bytes that were lent are read in the worker's memory.
+ *
+ * Of an action that answered with one result it is that result after stk_stream_wait; where stk_stream_next gave it for an
+ * item it is nothing.
+ */
+stk_status stk_stream_value(const stk_stream *stream,
+                            stk_value *value);
+
+/**
+ * Cancels the call, and drops the items that were not taken; those that you hold stay. The app is told (stk_call_is_cancelled),
+ * and woken where it waits for room. Does not wait for it. The stream can only be freed then: other functions on it say
+ * STK_INVALID (stk_stream_started works). Where the end was seen it changes nothing. To cancel while another thread takes
+ * items: stk_stream_canceller.
+ */
+stk_status stk_stream_cancel(stk_stream *stream);
+
+/**
+ * A handle that cancels the call from another thread, while this one takes items: then STK_CANCELLED comes after the items
+ * that are there. To be made before another thread takes them. Of a stream that has ended it is one that has nothing to do.
+ */
+STK_MUST_USE
+stk_status stk_stream_canceller(const stk_stream *stream,
+                                stk_canceller **canceller,
+                                stk_error **error);
+
+/**
+ * Frees the handle; a call that has not ended is cancelled. Items stay valid until they are freed. NULL is nothing.
+ */
+void stk_stream_free(stk_stream *stream);
+
+/**
+ * Opens a context, a call in which items go both ways: sends the call, and waits until its app has started (stk_call_started).
+ * Parameters as of stk_execute; limits are those of a stream (stk_stream_open), and hold for this wait, too. It is not sent
+ * twice. What the app sends, and how the call ends, comes out of `stream`: begin with stk_stream_started. What is sent to the
+ * app goes through `sender`. Both are yours to free.
+ *
+ * An app that loops over what it is sent returns when that has ended: stk_sender_finish before stk_stream_wait. The two ends
+ * live together: an error, a cancel or the death of one ends the other. A context is used once. An app that starts none is
+ * taken as it is: what it answers comes out of `stream`, and nothing can be sent to it (STK_CLOSED).
+ *
+ * Fails as stk_submit does, and with the call's outcome where that comes before the app has started. Blocks the calling
+ * thread, and no other.
+ */
+STK_MUST_USE
+stk_status stk_context_open(const stk_client *client,
+                            stk_str app,
+                            stk_str action,
+                            stk_args *args,
+                            const stk_options *options,
+                            stk_stream **stream,
+                            stk_sender **sender,
+                            stk_error **error);
+
+/**
+ * Where the next item is put together, with the functions of arguments (stk_args_push_i64 and so on): one value, in which
+ * there may be leases of this client, lent in place. The same pointer each time; it belongs to the sender: it is not to be
+ * freed, nor sent as arguments, both of which are refused. NULL for NULL.
+ *
+ * A lease that was sent may be written again (stk_lease_writable) when the app has let go of the item and of all before it,
+ * and the sender has looked: in stk_sender_send and stk_sender_reclaim. One that is freed first leaves that to the end of the
+ * call, when the stream and all its items are freed.
+ */
+stk_args *stk_sender_item(stk_sender *sender);
+
+/**
+ * Sends what was put into stk_sender_item; nothing put in is the item none. Waits while there is no room, without spinning,
+ * for at most `timeout_ms`: 0 looks and does not wait, except to ask the arbiter where a large item needs more shared memory,
+ * STK_FOREVER waits as long as it takes. At most 1,024 items, 32 KiB of small ones and 8 MiB of large ones (whose encoding has
+ * more than 448 bytes, and leases) are on their way, and an item that the app holds is, with all behind it.
+ *
+ * STK_PENDING, without an error object: there was no room in time, and the item is as it was, to be sent again; so it is after
+ * STK_REENTRANT. After everything else stk_sender_item is empty. STK_CLOSED: the call has ended, the direction was finished, or
+ * the app has started no context; how the call ended comes from its stream. STK_DEADLINE: the call's own has passed;
+ * STK_ARBITER_DIED; STK_OVERLOADED, STK_BAD_REQUEST, STK_STALE_LEASE and STK_OS as for arguments; STK_INVALID if a function on
+ * the item failed; STK_PROTOCOL if the worker's memory is damaged, and then again; STK_FORKED. The item was not sent then.
+ *
+ * Blocks the calling thread, and no other. A host that only sends, to an app that only sends, waits for ever: take and send on
+ * two threads, or with limits.
+ */
+stk_status stk_sender_send(stk_sender *sender,
+                           uint64_t timeout_ms,
+                           stk_error **error);
+
+/**
+ * Looks which items the app has let go of, as stk_sender_send does: leases that went with them may be written again then. Does
+ * not block. STK_PROTOCOL if the worker's memory is damaged. In a copy by fork it does nothing.
+ */
+stk_status stk_sender_reclaim(stk_sender *sender);
+
+/**
+ * No further item comes: the app is told so, behind the items that were sent (stk_inbox_next says STK_END), and the call goes
+ * on. What was put together and not sent is not sent. A second time it changes nothing. Does not block.
+ */
+stk_status stk_sender_finish(stk_sender *sender);
+
+/**
+ * Frees the handle, and its item. A call that goes on is cancelled, unless stk_sender_finish was called: STK_CANCELLED comes
+ * out of its stream. NULL is nothing.
+ */
+void stk_sender_free(stk_sender *sender);
+
+/**
+ * A handle that cancels this call and no other, however late it is used. To be made before another thread waits for the
+ * call. Of a call whose outcome was given it is one that has nothing to do.
+ */
+STK_MUST_USE stk_status stk_pending_canceller(const stk_pending *pending, stk_canceller **canceller, stk_error **error);
+
+/**
+ * Cancels the call, queued or running: who waits for it has STK_CANCELLED at once, and its app is told
+ * (stk_call_is_cancelled). STK_OK as well if it has ended, or was cancelled, and then nothing changes. Does not block.
+ */
+stk_status stk_canceller_cancel(const stk_canceller *canceller, stk_error **error);
+
+/**
+ * Waits until the work on the call has really ended: its worker let go of it or is dead, it never ran, or it ended by
+ * itself. For at most `timeout_ms`: 0 looks and does not wait, STK_FOREVER waits as long as it takes. STK_PENDING, without an
+ * error object, if it has not by then, or if the supervising process is gone and nobody can know. Cancels nothing. Blocks
+ * the calling thread, and no other.
+ */
+STK_MUST_USE
+stk_status stk_canceller_wait(const stk_canceller *canceller,
+                              uint64_t timeout_ms,
+                              stk_error **error);
+
+/**
+ * Frees the handle; the call goes on. NULL is nothing.
+ */
+void stk_canceller_free(stk_canceller *canceller);
 
 /**
  * A queue of completions for this client. Takes three descriptors, and asks the arbiter, for at most 30 seconds.
@@ -1475,8 +2011,8 @@ void stk_completions_free(stk_completions *completions);
 int32_t stk_completions_fd(const stk_completions *completions);
 
 /**
- * Sends a call whose outcome comes out of `completions`, which is this client's, with this token. Parameters otherwise as of
- * stk_submit. A call that fails here was not sent, and nothing comes out.
+ * Sends a call whose outcome comes out of `completions`, which is this client's (STK_BAD_REQUEST if not), with this token.
+ * Parameters otherwise as of stk_submit. A call that fails here was not sent, and nothing comes out.
  */
 STK_MUST_USE
 stk_status stk_submit_to(const stk_client *client,
@@ -1489,21 +2025,44 @@ stk_status stk_submit_to(const stk_client *client,
                          stk_error **error);
 
 /**
- * The next outcome. STK_PENDING if there is none yet: then the descriptor becomes readable when there may be one. The status
- * of the function is not that of the call, which is in `completion`. Does not block, except to fetch memory of a worker that is
- * met for the first time. In a copy by fork there is never one.
+ * Sends a call whose answer comes out of `completions` item by item, each with this token: first the items, in the order in
+ * which the app sent them, with `more` 1, then the end with `more` 0, once. The end is what the app returned behind its
+ * items (STK_KIND_NONE where that is nothing), or how the call failed. An action that answers with one result has no items:
+ * that result is the end. Never blocks for a worker. Parameters as of stk_submit_to. A call that fails here was not sent, and
+ * nothing comes out.
+ *
+ * Limits are those of stk_stream_open. The time of `item_ms` counts from when the item before was taken, the first one's from
+ * now. An item lies in the worker's memory until its result is freed; when there is no room for further ones that worker
+ * waits. So take what is needed and free it.
+ */
+STK_MUST_USE
+stk_status stk_stream_to(const stk_client *client,
+                         stk_str app,
+                         stk_str action,
+                         stk_args *args,
+                         const stk_options *options,
+                         const stk_completions *completions,
+                         uint64_t token,
+                         stk_error **error);
+
+/**
+ * The next outcome or item. STK_PENDING if there is none yet: then the descriptor becomes readable when there may be one. The
+ * status of the function is not that of the call, which is in `completion`. Does not block, except to fetch memory of a worker
+ * that is met for the first time. In a copy by fork there is never one.
  */
 stk_status stk_completions_next(const stk_completions *completions,
                                 stk_completion *completion);
 
 /**
- * Cancels the calls with this token that are in flight. Their outcomes come out as all others do: STK_CANCELLED, unless
- * another came first. Where there is no such call nothing happens, and that is STK_OK.
+ * Cancels the calls and streams with this token that are in flight. Their outcomes come out as all others do: STK_CANCELLED,
+ * unless another came first; items that nobody took are dropped. Where there is no such call nothing happens, and that is
+ * STK_OK.
  */
-stk_status stk_completions_cancel(const stk_completions *completions, uint64_t token);
+stk_status stk_completions_cancel(const stk_completions *completions,
+                                  uint64_t token);
 
 /**
- * How many outcomes are still to come. 0 for NULL.
+ * How many outcomes are still to come; a stream has one, its end. 0 for NULL.
  */
 size_t stk_completions_in_flight(const stk_completions *completions);
 
@@ -1513,7 +2072,8 @@ size_t stk_completions_in_flight(const stk_completions *completions);
 void stk_result_free(stk_result *result);
 
 /**
- * Which incarnation of a worker ran the call: 1 for the first that the pool started, and so on. 0 for NULL.
+ * Which incarnation of a worker ran the call: 1 for the first that the pool started, and so on. 0 for NULL, and for what an
+ * opener sent.
  */
 uint32_t stk_result_worker(const stk_result *result);
 
@@ -1611,8 +2171,9 @@ stk_status stk_lease_new(const stk_client *client,
                          stk_error **error);
 
 /**
- * Whether the bytes of a lease for arguments may be written (again): STK_OK, or STK_LENT while arguments hold it or a call
- * carries it that may still be with a worker. STK_STALE_LEASE if it is not held; STK_OK for a lease for a result.
+ * Whether the bytes of a lease for arguments may be written (again): STK_OK, or STK_LENT while arguments or a sender's item
+ * hold it, or a call carries it that may still be with a worker. STK_STALE_LEASE if it is not held; STK_OK for a lease for a
+ * result.
  */
 stk_status stk_lease_writable(stk_lease lease);
 

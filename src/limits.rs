@@ -47,6 +47,10 @@ pub const MAX_DEATHS: usize = 1024;
 pub const RECORD_LEN: usize = 512;
 /// Bytes of a record that hold an inline TLV body: what remains beside header and fixed fields.
 pub const INLINE_LEN: usize = RECORD_LEN - 64;
+/// Words of a stream's message: the ring's own, a frame header, an inline TLV body.
+pub const STREAM_WORDS: usize = 3 + INLINE_LEN / 8;
+/// Words of the ring that a stream goes through: 32 KiB.
+pub const STREAM_RING: usize = 4096;
 /// Result records of one worker incarnation.
 pub const RESULT_RECORDS: usize = 256;
 /// Largest message over shared memory.
@@ -75,6 +79,10 @@ pub const WARM_MS: u32 = 10_000;
 pub const BLOCK_ALIGN: usize = 64;
 /// Apps of one pool.
 pub const MAX_APPS: usize = 256;
+/// How deep calls may be nested that apps make of apps.
+pub const MAX_NESTING: usize = 8;
+/// Whoever sleeps for a call or its items looks around at least this often. Whoever ends the sleep rings.
+pub const LONGEST_SLICE_NS: u64 = 200_000_000;
 /// Length of an app or action name.
 pub const MAX_NAME: usize = 255;
 
@@ -91,5 +99,6 @@ const _: () = {
     assert!(2 * LARGE_BLOCK <= GROWTH_MAX, "a growth region has room for two of what is asked");
     assert!(LANE_CALLS * 4 <= RESULT_RECORDS, "no client may hold more than a quarter of a worker's records");
     assert!(MAX_DEATHS.is_power_of_two());
+    assert!(STREAM_RING.is_power_of_two() && STREAM_RING / 4 >= STREAM_WORDS && STREAM_WORDS < 1 << 16);
     assert!(MAX_CONTROL_PAYLOAD <= MAX_FRAME_PAYLOAD);
 };

@@ -19,6 +19,7 @@ mod models {
     mod lane;
     mod park;
     mod repair;
+    mod stream;
     mod submit;
     mod word;
 }

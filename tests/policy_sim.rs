@@ -7,13 +7,18 @@
 //!
 //! `STOKEHOLD_SIM_SEEDS=100000` runs so many seeds, `STOKEHOLD_SIM_SEED=17` only that one. A seed that fails is printed.
 
+#[path = "policy_sim/calls.rs"]
+mod calls;
+
+use calls::Calls;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Instant;
 
 use stokehold::error::{Cause, Kill};
 use stokehold::internals::pool::{
-    Action, Config, Ended, Event, Life, Policy, PoolState, Refusal, Signal, SlotIndex, SlotState, Stop, Why,
+    Action, CallId, Config, Ended, Event, Life, Policy, PoolState, Refusal, Signal, SlotIndex, SlotState,
+    Stop, Why,
 };
 
 const US: u64 = 1_000;
@@ -28,6 +33,10 @@ const LOG_BURST: u64 = 16;
 const LOG_GAP_NS: u64 = SECOND;
 /// When a process that does not die of SIGKILL is given up.
 const LOST_AFTER_NS: u64 = 10 * SECOND;
+/// How long a worker may take to say that it signalled one of its threads.
+const ANSWER_NS: u64 = 200 * MS;
+/// What calls that were given up get.
+const OWN_SIGNAL: i32 = 10;
 /// How long a process can hang in the kernel here: longer than any pool may take to close.
 const UNKILLABLE_NS: u64 = 100 * SECOND;
 
@@ -77,6 +86,7 @@ fn a_pool_survives_random_faults_and_comes_back() {
     if count >= 1000 {
         assert!(total.failures > 100 * count, "too few failures: {total:?}");
         assert!(total.degraded > count && total.lost > 0 && total.recovered > count / 3, "{total:?}");
+        assert!(total.given_up > 10 * count && total.signals > count, "{total:?}");
         assert!(total.causes.len() >= 9, "some causes were never seen: {:?}", total.causes);
     }
 }
@@ -206,6 +216,8 @@ struct Tally {
     lost: u64,
     recovered: u64,
     causes: BTreeMap<String, u64>,
+    given_up: u64,
+    signals: u64,
 }
 
 impl Tally {
@@ -218,6 +230,8 @@ impl Tally {
         self.logs += other.logs;
         self.degraded += other.degraded;
         self.lost += other.lost;
+        self.given_up += other.given_up;
+        self.signals += other.signals;
         self.recovered += other.recovered;
         for (cause, n) in &other.causes {
             *self.causes.entry(cause.clone()).or_default() += n;
@@ -248,6 +262,7 @@ struct World {
     spawn_times: Vec<u64>,
     log_times: Vec<u64>,
     trouble_times: Vec<u64>,
+    calls: Calls,
     state: PoolState,
     exited: bool,
     tally: Tally,
@@ -266,6 +281,9 @@ impl World {
             backoff_first_ns,
             backoff_max_ns: backoff_first_ns << dice.below(11),
             boot_timeout_ns: dice.scale(MS, 300 * MS),
+            cancel_signal: *dice.pick(&[None, Some(OWN_SIGNAL), Some(OWN_SIGNAL)]),
+            cancel_grace_ns: dice.scale(10 * US, 50 * MS),
+            signal_grace_ns: dice.scale(10 * US, 50 * MS),
             kill_grace_ns: dice.below(50 * MS),
             stop_grace_ns: dice.below(200 * MS),
         };
@@ -307,6 +325,7 @@ impl World {
             spawn_times: Vec::new(),
             log_times: Vec::new(),
             trouble_times: Vec::new(),
+            calls: Calls::default(),
             exited: false,
             tally: Tally::default(),
             config,
@@ -318,7 +337,9 @@ impl World {
     /// In which a calm pool must be whole again: what is under way must time out, graces end, slots wait, boot.
     fn recovery_ns(&self) -> u64 {
         let c = &self.config;
-        3 * c.boot_timeout_ns + c.kill_grace_ns + c.stop_grace_ns + 2 * c.backoff_max_ns + 3 * SECOND
+        let cancel_ns = c.cancel_grace_ns + ANSWER_NS + c.signal_grace_ns;
+        let ends_ns = cancel_ns + c.kill_grace_ns + c.stop_grace_ns;
+        3 * c.boot_timeout_ns + ends_ns + 2 * c.backoff_max_ns + 3 * SECOND
     }
 
     /// In which a pool must be closed, even if a process hangs in the kernel.
@@ -352,9 +373,17 @@ impl World {
         let did = self.tell(self.now, Event::Tick);
         self.tally.ticks += 1;
         self.tally.silent_ticks += u64::from(did == 0);
-        // A life is started by at most one tick and moved on by at most four, so no loop can be kept busy.
-        assert!(self.tally.ticks <= 5 * self.tally.spawns, "too many ticks: {:?}", self.tally);
-        assert!(self.tally.silent_ticks <= 2 * self.tally.spawns, "ticks for nothing: {:?}", self.tally);
+        // A life is started by at most one tick and moved on by at most four, a call by three, so no loop can be kept busy.
+        assert!(
+            self.tally.ticks <= 5 * self.tally.spawns + 3 * self.tally.given_up,
+            "too many ticks: {:?}",
+            self.tally
+        );
+        assert!(
+            self.tally.silent_ticks <= 2 * self.tally.spawns + self.tally.given_up,
+            "ticks for nothing: {:?}",
+            self.tally
+        );
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -387,6 +416,12 @@ impl World {
         {
             worker.told.push(why);
         }
+        match event {
+            Event::GivenUp { life, call } => self.calls.found(life, call, self.told_now.max(at)),
+            Event::LetGo { call, .. } => self.calls.let_go(call),
+            Event::Interrupted { call, .. } => self.calls.answered(call),
+            _ => {}
+        }
         if let Event::SpawnFailed { life, .. } = event
             && self.workers.get(&life.get()).is_some_and(|w| w.process == Process::Ordered)
         {
@@ -412,6 +447,10 @@ impl World {
                 assert_ne!(process, Process::Ordered, "signal to nobody");
                 match signal {
                     Signal::Kill => self.die(life, Ended::Signaled(9)),
+                    Signal::Cancel => {
+                        self.calls.signal(life, self.told_now);
+                        self.signalled(life);
+                    }
                     Signal::Term => {
                         assert!(self.is_closing());
                         if self.dice.chance(0.5) {
@@ -419,6 +458,14 @@ impl World {
                             self.later(ns, Happening::Dies(life, Ended::Signaled(15)));
                         }
                     }
+                }
+            }
+            Action::Interrupt { life, call } => {
+                self.calls.ask(life, call, self.told_now, &self.config);
+                if self.dice.chance(0.7) {
+                    let ns = self.dice.below(ANSWER_NS + ANSWER_NS / 4);
+                    self.later(ns, Happening::News(Event::Interrupted { life, call }));
+                    self.signalled(life);
                 }
             }
             Action::KillGroup { life } => match self.worker(life).process {
@@ -472,8 +519,12 @@ impl World {
                     let Some(worker) = self.workers.get_mut(&life.get()) else { return };
                     worker.was_ready |= state == SlotState::Ready;
                     let leaving = !matches!(state, SlotState::Booting | SlotState::Ready);
+                    let told = matches!(event, Event::Cordon { why, .. } if FORGIVEN.contains(why));
+                    let calls = &self.calls;
                     let forgiven = worker.was_ready
-                        && matches!(event, Event::Cordon { why, .. } if FORGIVEN.contains(why));
+                        && (told
+                            || calls.may_have_killed(life)
+                            || calls.costs(life, self.told_now, &self.config));
                     if leaving && !worker.leaving && forgiven {
                         self.forgiven_of[slot.index()] += 1;
                     }
@@ -529,10 +580,13 @@ impl World {
     /// A cause must be true: what was decided only where it was decided, else how the process ended.
     fn check_cause(&mut self, life: Life, cause: Cause, how: Ended) {
         let closing = self.is_closing();
+        let calls = &self.calls;
+        let costs = calls.costs(life, self.told_now, &self.config)
+            || how == Ended::Signaled(OWN_SIGNAL) && calls.may_have_killed(life);
         let worker = self.worker(life);
         let told = |why| worker.told.contains(&why);
         let true_enough = match cause {
-            Cause::KilledByUs(Kill::Deadline) => told(Why::Deadline),
+            Cause::KilledByUs(Kill::Deadline) => told(Why::Deadline) || costs,
             Cause::KilledByUs(Kill::OthersDeadline) => told(Why::OthersDeadline),
             Cause::KilledByUs(Kill::Shutdown) => closing,
             Cause::Hung => told(Why::Hung),
@@ -664,6 +718,15 @@ impl World {
         self.later(teardown_ns, Happening::Gone(life));
     }
 
+    /// It gets the signal for a call. Not every app has a handler.
+    fn signalled(&mut self, life: Life) {
+        self.tally.signals += 1;
+        if self.dice.chance(0.4) {
+            let ns = self.dice.below(MS);
+            self.later(ns, Happening::Dies(life, Ended::Signaled(OWN_SIGNAL)));
+        }
+    }
+
     /// One random fault.
     fn fault(&mut self) {
         let alive: Vec<Life> =
@@ -681,7 +744,16 @@ impl World {
             60..70 => {
                 self.tell(self.now, Event::Marked { life }); // one thread ended, the process lives on
             }
-            70..97 => {
+            70..85 => {
+                self.tally.given_up += 1;
+                let call = CallId { lane: self.tally.given_up, call: 1, generation: 1 };
+                self.tell(self.now, Event::GivenUp { life, call });
+                if self.dice.chance(0.7) {
+                    let ns = self.dice.below(400 * MS);
+                    self.later(ns, Happening::News(Event::LetGo { life, call }));
+                }
+            }
+            85..97 => {
                 let whys = [Why::Deadline, Why::OthersDeadline, Why::Hung, Why::Corrupt, Why::Recycled];
                 let why = *self.dice.pick(&whys);
                 self.tell(self.now, Event::Cordon { life, why });
@@ -720,6 +792,7 @@ impl World {
     /// Nothing is left of it but its number, which late news may still name.
     fn bury(&mut self, life: Life) {
         self.workers.remove(&life.get());
+        self.calls.bury(life);
         self.former.truncate(15);
         self.former.insert(0, life);
     }

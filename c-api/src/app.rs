@@ -1,18 +1,23 @@
 //! Apps as tables of C functions, and the call as such a function sees it.
 
+use crate::client::stk_client;
 use crate::error::stk_error;
 use crate::fault::{Checked, Fault, What};
-use crate::guard::{Out, shared};
+use crate::guard::{Out, not_in_log_callback, shared};
+use crate::inbox;
 use crate::init::read_sized;
-use crate::lease::{self, stk_lease};
-use crate::reply::{Reply, stk_reply};
+use crate::lease::{self, Made, stk_lease};
+use crate::lent::Lent;
+use crate::reply::{Failure, Reply, stk_reply};
+use crate::sink;
 use crate::status::*;
 use crate::stdio;
 use crate::text::{c_uintptr, stk_bytes, stk_str};
 use crate::value::{self, stk_value};
 use std::ffi::{CStr, c_char};
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use stokehold::{AnyApp, Args, Code, Ctx, Error, ValueRef};
 
 /// Makes the app's instance, in each worker process, once, on its first thread, before it takes calls. It may take
@@ -30,12 +35,13 @@ pub type stk_app_init_fn = Option<
 /// Runs one action, in a worker process, on one of its app threads, concurrently with itself if the pool has several
 /// threads a worker. It may block.
 ///
-/// STK_OK sends what was put into `reply` (nothing is none). Anything else is an error of the call, and the worker
-/// lives on: STK_BAD_REQUEST, STK_VALUE and STK_END tell the caller STK_BAD_REQUEST, STK_DEADLINE of
-/// stk_call_check_deadline that, others STK_APP; stk_reply_fail says why,
-/// otherwise what the last function on `call` found wrong is said, if its status is what is returned. `call`, `reply` and what
-/// was read from them are valid until it returns. Functions on them belong to this thread; bytes and text that were read may
-/// be looked at by others.
+/// STK_OK sends what was put into `reply` (nothing is none). Anything else is an error of the call, and the worker lives on:
+/// STK_BAD_REQUEST, STK_VALUE and STK_END tell the caller STK_BAD_REQUEST; STK_DEADLINE, STK_CANCELLED, STK_OVERLOADED,
+/// STK_STALLED and STK_OVERRUN are what the caller has if that is what a function on `call`, its sink or its inbox said last;
+/// all others are STK_APP. stk_reply_fail says why, or stk_reply_error, otherwise what such a function found wrong last is said,
+/// if its status is what is returned. `call`, `reply` and what was read from them are valid until it returns. Functions on them
+/// belong to this thread; bytes and text that were read may be looked at by others. No function on the call's sink or inbox, nor
+/// one on an item of it, may still run on another thread when it returns: join that one first.
 ///
 /// It must return: an exception or pthread_exit that leaves it ends the worker, and the caller is told so
 /// (STK_WORKER_DIED, signal 6); longjmp out of it is undefined. App threads have the stack that the soft limit of the
@@ -48,7 +54,8 @@ pub type stk_app_call_fn = Option<
     unsafe extern "C-unwind" fn(user: c_uintptr, call: *const stk_call, reply: *mut stk_reply) -> stk_status,
 >;
 
-/// Called once before a worker leaves in an orderly way. One that is killed need not get to it. It must return; see stk_app_call_fn.
+/// Called once before a worker leaves in an orderly way. One that is killed need not get to it. It must return; see
+/// stk_app_call_fn.
 pub type stk_app_close_fn = Option<unsafe extern "C-unwind" fn(user: c_uintptr)>;
 
 /// User code that workers run. Zero it, then set `struct_size` and what you want.
@@ -146,17 +153,30 @@ impl CApp {
 
 impl AnyApp for CApp {
     fn call(&self, action: &str, args: Args<'_>, ctx: &Ctx) -> stokehold::Result<stokehold::Reply> {
-        let call = Call::new(&self.name, action, &args, ctx);
+        let mut call = Call::new(&self.name, action, &args, ctx);
         let mut reply = Reply::new(call.id());
         // SAFETY: a function of this type, by the promise of stk_init's caller. What it is lent outlives the call; the
         // pointer types are opaque names of these two.
         let status =
             unsafe { (self.call)(self.user, ptr::from_ref(&call).cast(), ptr::from_mut(&mut reply).cast()) };
+        let Call { found, sink, inbox, .. } = &mut call;
+        let lent = sink.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the app's function has returned.
+        let sink = lent.as_mut().map(|lent| unsafe { lent.get_mut() });
         if status == STK_OK {
-            return reply.finish(); // without a look at what was found wrong, which is behind a lock
+            return match sink {
+                Some(sink) if sink.has_unsent() => {
+                    Err(Error::app("Reply", "an item of the stream was put together and not sent"))
+                }
+                sink => reply.finish(sink.is_some()),
+            };
         }
-        let found = call.found.lock().unwrap_or_else(PoisonError::into_inner).take();
-        answer(status, action, &mut reply, found)
+        let found = found.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let of_sink = sink.and_then(sink::Items::take_found);
+        let lent = inbox.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: as above.
+        let of_inbox = lent.as_mut().and_then(|lent| unsafe { lent.get_mut() }.take_found());
+        Err(failure(status, action, &mut reply, [found, of_sink, of_inbox]))
     }
 
     fn close(&self) {
@@ -168,43 +188,47 @@ impl AnyApp for CApp {
     }
 }
 
-/// What an app's function says by its status, with what it put together and what was found wrong meanwhile.
-pub(crate) fn answer(
-    status: stk_status,
-    what: &str,
-    reply: &mut Reply,
-    found: Option<Fault>,
-) -> stokehold::Result<stokehold::Reply> {
-    if status == STK_OK {
-        return reply.finish();
-    }
+/// What an app's function says by a status that is not STK_OK, with what it put together and what was found wrong meanwhile.
+pub(crate) fn failure(status: stk_status, what: &str, reply: &mut Reply, found: [Option<Fault>; 3]) -> Error {
     let callers_fault = matches!(status, STK_BAD_REQUEST | STK_VALUE | STK_END);
-    if let Some((class, message)) = reply.failed.take() {
-        return Err(match callers_fault {
-            true => Error::bad_request(format!("{class}: {message}")),
-            false => Error::app(class, message),
-        });
-    }
-    // What was found wrong, if that is what the app returned: it may have looked for something that need not be there.
-    let found = found.filter(|fault| {
-        fault.status() == status || (status == STK_BAD_REQUEST && fault.status() == STK_VALUE)
-    });
-    let why = match found.map(Fault::what) {
-        Some(What::There(error))
-            if matches!(error.code(), Code::Deadline | Code::BadRequest | Code::Overloaded) =>
-        {
-            return Err(error);
+    match reply.take_failure() {
+        Some(Failure::Said { class, message }) if callers_fault => {
+            return Error::bad_request(format!("{class}: {message}"));
         }
+        Some(failure) => return failure.into_error(),
+        None => {}
+    }
+    let found = found.into_iter().flatten().find(|fault| is_said(fault, status));
+    let why = match found.map(Fault::what) {
+        Some(What::There(error)) if is_an_outcome(error.code()) => return error,
         Some(what) => what.text(),
-        None => match reply.first_fault.take() {
+        None => match reply.take_fault() {
             Some(why) if status >= STK_INVALID => format!("the reply: {why}"),
             _ => returned(what, status),
         },
     };
-    Err(match callers_fault {
+    match callers_fault {
         true => Error::bad_request(why),
         false => Error::app(class_of(status), why),
-    })
+    }
+}
+
+/// Whether what was found wrong is what the app returned: it may have looked for something that need not be there.
+fn is_said(found: &Fault, status: stk_status) -> bool {
+    found.status() == status || (status == STK_BAD_REQUEST && found.status() == STK_VALUE)
+}
+
+/// What an app may make its call's outcome by returning the status that a function gave it.
+fn is_an_outcome(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Deadline
+            | Code::BadRequest
+            | Code::Overloaded
+            | Code::Cancelled
+            | Code::Stalled
+            | Code::Overrun
+    )
 }
 
 /// What the header promises; the crate would say so as well, later and as another status.
@@ -215,7 +239,7 @@ fn returned(what: &str, status: stk_status) -> String {
     format!("{what} returned {} ({status})", class_of(status))
 }
 
-fn class_of(status: stk_status) -> String {
+pub(crate) fn class_of(status: stk_status) -> String {
     // SAFETY: a constant, terminated string.
     unsafe { CStr::from_ptr(stk_status_name(status)) }.to_string_lossy().into_owned()
 }
@@ -226,25 +250,46 @@ pub(crate) struct Call<'a> {
     action: &'a str,
     args: &'a Args<'a>,
     ctx: &'a Ctx,
+    /// Of `ctx`.
+    client: stk_client,
     /// What was found wrong last, for an app that returns its status and says no more.
     found: Mutex<Option<Fault>>,
-    /// The ids of the leases that were made for it.
-    made: Mutex<Vec<u64>>,
+    made: Mutex<Made>,
+    sink: Mutex<Option<Lent<sink::Items<'a>>>>,
+    inbox: Mutex<Option<Lent<inbox::Items<'a>>>>,
 }
 
 impl<'a> Call<'a> {
     fn new(app: &'a str, action: &'a str, args: &'a Args<'a>, ctx: &'a Ctx) -> Call<'a> {
-        Call { app, action, args, ctx, found: Mutex::new(None), made: Mutex::new(Vec::new()) }
+        Call {
+            app,
+            action,
+            args,
+            ctx,
+            client: stk_client::within(ctx),
+            found: Mutex::new(None),
+            made: Mutex::new(Made::default()),
+            sink: Mutex::new(None),
+            inbox: Mutex::new(None),
+        }
     }
 
     /// Which call of this process it is, while it runs: where it lies. The leases that were made for it bear that, and are
     /// gone when it ends.
-    fn id(&self) -> usize {
+    pub(crate) fn id(&self) -> usize {
         ptr::from_ref(self).addr()
     }
 
     pub(crate) fn ctx(&self) -> &'a Ctx {
         self.ctx
+    }
+
+    pub(crate) fn sink(&self) -> MutexGuard<'_, Option<Lent<sink::Items<'a>>>> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn inbox(&self) -> MutexGuard<'_, Option<Lent<inbox::Items<'a>>>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a function on a call; remembers what went wrong.
@@ -272,12 +317,6 @@ impl<'a> Call<'a> {
             Ok(None) => Err(missing(i, self.args.len())),
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-impl Drop for Call<'_> {
-    fn drop(&mut self) {
-        lease::end_of_call(self.made.get_mut().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -449,13 +488,41 @@ pub unsafe extern "C" fn stk_call_lease(
     // SAFETY: the caller's promise.
     unsafe {
         Call::with(call, |call| {
+            not_in_log_callback()?;
             let out = Out::new(lease, "lease")?;
-            let kept = lease::keep_result(call.ctx.lease(size)?, call.id())?;
-            call.made.lock().unwrap_or_else(PoisonError::into_inner).push(kept.id);
-            out.write(kept);
+            let lease = call.ctx.lease(size)?;
+            let mut made = call.made.lock().unwrap_or_else(PoisonError::into_inner);
+            out.write(made.keep(lease, call.id())?);
             Ok(())
         })
     }
+}
+
+/// A client for calls that the app makes of apps of its own pool, itself included, in the call that it is in: for stk_args_new,
+/// stk_execute, stk_submit, stk_stream_open and stk_context_open. They run on other app threads, of this worker or another. It
+/// belongs to the call, and is gone when the app's function returns; until then any thread may use it. It is not to be freed,
+/// and has no leases and no completions (STK_INVALID; those of other clients are STK_BAD_REQUEST). NULL for NULL.
+///
+///     client = stk_call_client(call);
+///     args = stk_args_new(client);
+///     stk_args_push_i64(args, n);
+///     if (stk_execute(client, STK_STR("sums"), STK_STR("add"), args, NULL, &result, &e)) return stk_reply_error(reply, e);
+///
+/// What is called belongs to the call as well: it ends with STK_DEADLINE when that one's deadline passes, if it has none that
+/// is earlier, and with STK_CANCELLED (STK_BY_PARENT) within 200 ms after that one was cancelled, or ended. Such calls may be
+/// nested 8 deep: past that they are STK_BAD_REQUEST, and so are stk_execute and stk_context_open where the calls in which they
+/// are made hold all app threads of the pool, so that they could never run.
+///
+/// An app thread that waits is one less for others. Where all of a pool's wait for calls that are still in the queue, none of
+/// these runs before some caller's deadline: have more threads than such calls, a limit (`queue_ms`), or stk_submit and answer
+/// later (stk_call_defer).
+///
+/// The first one of a worker connects it to its pool, for which it asks the arbiter, for at most 30 seconds; STK_OVERLOADED or
+/// STK_OS when it cannot. All threads of a worker share that connection: 64 calls in flight.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_client(call: *const stk_call) -> *const stk_client {
+    // SAFETY: the caller's promise; the type is an opaque name of this one.
+    unsafe { shared(call.cast::<Call<'_>>(), "call") }.map_or(ptr::null(), |call| ptr::from_ref(&call.client))
 }
 
 /// When the caller stops waiting: nanoseconds of CLOCK_MONOTONIC; 0 if it will not.
@@ -485,10 +552,20 @@ pub unsafe extern "C" fn stk_call_keep_alive(call: *const stk_call) -> stk_statu
     }
 }
 
-/// Whether nobody waits for this call any more: its caller cancelled it, its deadline has passed, or its client is gone. For
-/// work that can stop half-way; one look at a word of memory. True for NULL.
+/// Whether nobody waits for this call any more: it was cancelled, its caller saw its deadline pass, or its client is gone. All
+/// three look the same. For work that can stop half-way; one look at a word of memory. An app that goes on regardless costs
+/// its worker: see stk_config_set_cancel_grace_ms. True for NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn stk_call_is_abandoned(call: *const stk_call) -> bool {
+pub unsafe extern "C" fn stk_call_is_cancelled(call: *const stk_call) -> bool {
     // SAFETY: the caller's promise; the type is an opaque name of this one.
-    unsafe { shared(call.cast::<Call<'_>>(), "call") }.map_or(true, |call| call.ctx.is_abandoned())
+    unsafe { shared(call.cast::<Call<'_>>(), "call") }.map_or(true, |call| call.ctx.is_cancelled())
+}
+
+/// Sleeps until nobody waits for this call any more, but no longer than this; whether that is so. What an app does instead of
+/// a plain sleep. Does not sleep for NULL, nor where there is no call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_call_wait_cancelled(call: *const stk_call, timeout_ms: u64) -> bool {
+    let timeout = Duration::from_millis(timeout_ms);
+    // SAFETY: as above.
+    unsafe { shared(call.cast::<Call<'_>>(), "call") }.map_or(true, |call| call.ctx.wait_cancelled(timeout))
 }

@@ -2,7 +2,7 @@
 
 use crate::client::stk_client;
 use crate::fault::{Checked, Fault};
-use crate::guard::{Handle, Poison, free, guard_exclusive, shared};
+use crate::guard::{Handle, Poison, free_owned, guard_exclusive, owned, shared};
 use crate::lease::{self, stk_lease};
 use crate::status::*;
 use crate::text::{slice, stk_str};
@@ -12,17 +12,20 @@ use std::ptr;
 use stokehold::{Draft, WireError};
 
 /// The arguments of one call, put in one after another. Text and bytes are copied when they are put in; a lease is
-/// lent. Given to stk_execute, which consumes it; else yours to free.
+/// lent. Given to stk_execute, which consumes it; else yours to free. (A sender's item is put together with the same
+/// functions: stk_sender_item.)
 ///
 /// Each function on it returns a status, and the first that failed is remembered: stk_execute refuses the arguments
 /// with it, so that you may put in all of them and look at one status.
 pub struct stk_args {
-    /// One list, ended when the arguments are sent.
+    /// One list, ended when the arguments are sent; of an item the item.
     positional: Draft,
     /// Those that have names, if any.
     named: Option<Box<Names>>,
     /// Whether the next value, or the one that is being put together, has a name.
     naming: bool,
+    /// The item of a sender, which is one value, and never given away.
+    is_item: bool,
     first_fault: Option<Box<(stk_status, String)>>,
     poison: Poison,
 }
@@ -48,6 +51,7 @@ impl Default for stk_args {
             positional: Draft::list(),
             named: None,
             naming: false,
+            is_item: false,
             first_fault: None,
             poison: Poison::default(),
         }
@@ -55,22 +59,45 @@ impl Default for stk_args {
 }
 
 impl stk_args {
+    /// Where a sender's next item is put together.
+    pub(crate) fn item() -> stk_args {
+        stk_args { positional: Draft::new(), is_item: true, ..stk_args::default() }
+    }
+
+    /// The item, if it can be sent.
+    pub(crate) fn whole_item(&self) -> Checked<&Draft> {
+        self.poison.check("item")?;
+        self.check_whole("the item")?;
+        Ok(&self.positional)
+    }
+
     /// Ends the arguments, if they can be sent.
     #[inline]
     pub(crate) fn seal(&mut self) -> Checked<()> {
-        if let Some(fault) = &self.first_fault {
-            return Err(Fault::here(fault.0, format!("the arguments: {}", fault.1)));
-        }
-        if self.naming || self.positional.depth() != 1 {
-            let why =
-                "the arguments: the last name has no value, or a list or a dict was begun and not ended";
-            return Err(Fault::invalid(why));
-        }
+        self.check_whole("the arguments")?;
         self.positional.end().map_err(Fault::refused)?;
         match &mut self.named {
             Some(named) => named.values.end().map_err(Fault::refused),
             None => Ok(()),
         }
+    }
+
+    #[inline]
+    fn check_whole(&self, what: &str) -> Checked<()> {
+        if let Some(fault) = &self.first_fault {
+            return Err(Fault::here(fault.0, format!("{what}: {}", fault.1)));
+        }
+        if self.naming || self.positional.depth() != self.outermost() {
+            let why = "the last name has no value, or a list or a dict was begun and not ended";
+            return Err(Fault::invalid(format!("{what}: {why}")));
+        }
+        Ok(())
+    }
+
+    /// How deep the values are that are arguments by position.
+    #[inline]
+    fn outermost(&self) -> usize {
+        usize::from(!self.is_item)
     }
 
     /// As the crate takes them.
@@ -93,8 +120,11 @@ impl stk_args {
 
     fn key(&mut self, key: &str) -> Checked<()> {
         let refused = |error| Fault::refused_key(error, key);
-        if !self.naming && self.positional.depth() > 1 {
+        if !self.naming && self.positional.depth() > self.outermost() {
             return self.positional.key(key).map_err(refused);
+        }
+        if self.is_item {
+            return Err(Fault::invalid(format!("an item has no name: {key:?}")));
         }
         let named = self
             .named
@@ -111,15 +141,28 @@ impl stk_args {
     }
 
     fn end(&mut self) -> Checked<()> {
-        if !self.naming && self.positional.depth() == 1 {
+        if !self.naming && self.positional.depth() == self.outermost() {
             return Err(Fault::invalid("an end without a list or a dict that is open"));
         }
         self.put(Draft::end)
     }
 }
 
-/// Arguments for one call of this client, none so far. Never NULL; with NULL for `client` they are refused by
-/// stk_execute. (They are put together in memory of the process's own at present; leases must be this client's.)
+/// Arguments that are given away. A sender's item is not: it stays the sender's.
+#[inline]
+pub(crate) unsafe fn given(args: *mut stk_args) -> Checked<Option<Box<stk_args>>> {
+    // SAFETY: the promise of this function's caller.
+    if let Ok(args) = unsafe { shared(args, stk_args::NAME) }
+        && args.is_item
+    {
+        return Err(Fault::invalid("`args` is a sender's item, which is not to be given away or freed"));
+    }
+    // SAFETY: the same promise: it is not used again.
+    unsafe { owned(args, stk_args::NAME) }
+}
+
+/// Arguments for one call of this client (in an app: stk_call_client), none so far. Never NULL; with NULL for `client` they are
+/// refused by stk_execute. (They are put together in memory of the process's own at present; leases must be this client's.)
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_args_new(client: *const stk_client) -> *mut stk_args {
     let mut args = Box::<stk_args>::default();
@@ -133,8 +176,8 @@ pub unsafe extern "C" fn stk_args_new(client: *const stk_client) -> *mut stk_arg
 /// Frees arguments that were not sent. NULL is nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_args_free(args: *mut stk_args) {
-    // SAFETY: the caller's promise.
-    unsafe { free(args) }
+    // SAFETY: the caller's promise: it gives them away.
+    free_owned(unsafe { given(args) });
 }
 
 /// Does something to the arguments, and remembers the first failure.

@@ -2,23 +2,40 @@
 
 use crate::config::mode;
 use crate::error::stk_error;
-use crate::fault::Fault;
-use crate::guard::{Handle, Out, Poison, free, guard, guard_handle, not_in_log_callback};
+use crate::fault::{Checked, Fault};
+use crate::guard::{
+    Handle, Out, Poison, free_owned, guard, guard_handle, not_in_log_callback, owned, shared,
+};
 use crate::lease;
 use crate::status::*;
 use crate::text::stk_str;
 use std::os::fd::BorrowedFd;
-use std::ptr;
-use stokehold::{Client, Options};
+use std::ptr::{self, NonNull};
+use stokehold::{Call, Client, Ctx, Options};
 
 /// A connection to a pool, for all threads of a process at once. Yours to free, in any order with everything else. It
 /// outlives its pool: calls are refused then.
 ///
 /// Up to 64 calls are in flight at a time, over all threads and including results that are not freed.
 pub struct stk_client {
-    pub(crate) inner: Client,
+    inner: Whose,
     poison: Poison,
 }
+
+/// Whose calls it sends.
+enum Whose {
+    /// Its own.
+    Own(Client),
+    /// An app's: it is a part of the call that has this context.
+    Within(NonNull<Ctx>),
+}
+
+const _: () = {
+    const fn shared_by_threads<T: Send + Sync>() {}
+    // As the header says of a client, that of a call among them.
+    shared_by_threads::<Client>();
+    shared_by_threads::<Ctx>();
+};
 
 impl Handle for stk_client {
     const NAME: &'static str = "client";
@@ -31,7 +48,30 @@ impl Handle for stk_client {
 impl stk_client {
     pub(crate) fn boxed(inner: Client) -> *mut stk_client {
         lease::begin_here();
-        Box::into_raw(Box::new(stk_client { inner, poison: Poison::default() }))
+        Box::into_raw(Box::new(stk_client { inner: Whose::Own(inner), poison: Poison::default() }))
+    }
+
+    /// For the calls that an app makes in one that it is in: to be dropped before that.
+    #[inline]
+    pub(crate) fn within(ctx: &Ctx) -> stk_client {
+        stk_client { inner: Whose::Within(NonNull::from(ctx)), poison: Poison::default() }
+    }
+
+    #[inline]
+    pub(crate) fn call<'c>(&'c self, app: &'c str, action: &'c str) -> Call<'c> {
+        match &self.inner {
+            Whose::Own(client) => client.call(app, action),
+            // SAFETY: `within`: it is dropped before the context is.
+            Whose::Within(ctx) => unsafe { ctx.as_ref() }.call(app, action),
+        }
+    }
+
+    /// For what calls within a call do not have.
+    pub(crate) fn own(&self) -> Checked<&Client> {
+        match &self.inner {
+            Whose::Own(client) => Ok(client),
+            Whose::Within(_) => Err(Fault::invalid("`client` is that of a call, which only makes calls")),
+        }
     }
 }
 
@@ -91,11 +131,16 @@ pub unsafe extern "C" fn stk_client_connect_path(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_client_free(client: *mut stk_client) {
     // SAFETY: the caller's promise.
-    unsafe { free(client) }
+    let own = match unsafe { shared(client, stk_client::NAME) } {
+        Ok(client) => client.own().map(drop),
+        Err(_) => Ok(()), // NULL, or what is told below
+    };
+    // SAFETY: the caller's promise: it gives it away.
+    free_owned(own.and_then(|()| unsafe { owned(client, stk_client::NAME) }));
 }
 
-/// The process ids of the workers that are ready. Up to `capacity` are stored through `pids` (NULL with 0 is fine), how
-/// many there are through `n`. None in a copy by fork.
+/// The process ids of the workers that are ready; STK_INVALID for the client of a call (stk_call_client). Up to `capacity` are
+/// stored through `pids` (NULL with 0 is fine), how many there are through `n`. None in a copy by fork.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_client_worker_pids(
     client: *const stk_client,
@@ -107,7 +152,7 @@ pub unsafe extern "C" fn stk_client_worker_pids(
     unsafe {
         guard_handle(client, ptr::null_mut(), |client| {
             let n = Out::new(n, "n")?;
-            let found = client.inner.worker_pids();
+            let found = client.own()?.worker_pids();
             if capacity > 0 {
                 Out::new(pids, "pids")?; // NULL and alignment
                 let fit = found.len().min(capacity);

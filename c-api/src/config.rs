@@ -161,7 +161,8 @@ pub unsafe extern "C" fn stk_config_set_app_library(config: *mut stk_config, pat
     }
 }
 
-/// How many worker processes; 1 by default, at most 64 (with 0, calls end with STK_NO_WORKERS). Calls wait while all are busy, and their deadlines run.
+/// How many worker processes; 1 by default, at most 64 (with 0, calls end with STK_NO_WORKERS). Calls wait while all are busy,
+/// and their deadlines run.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_config_set_workers(config: *mut stk_config, workers: usize) -> stk_status {
     // SAFETY: the caller's promise.
@@ -195,8 +196,46 @@ pub unsafe extern "C" fn stk_config_set_timeout_ms(config: *mut stk_config, ms: 
     unsafe { change(config, |builder| builder.timeout_ms(ms)) }
 }
 
-/// How long a worker may go on with a call that nobody waits for any more before it is replaced, milliseconds; 1,000 by
-/// default. Counted from when the arbiter notices, at most a second after the caller gave up.
+/// How long the consumer of a stream may take nothing while the worker waits for room, milliseconds; 30,000 by default, 0 for
+/// no limit. Then the stream ends with STK_STALLED, and the worker is free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_config_set_stall_ms(config: *mut stk_config, ms: u64) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { change(config, |builder| builder.stall_ms(ms)) }
+}
+
+/// The signal that a call gets which was given up (cancelled, its deadline passed, its client gone) and is still run after
+/// stk_config_set_cancel_grace_ms; by default there is none. For apps that block in the kernel and cannot ask
+/// stk_call_is_cancelled.
+///
+/// It goes to the thread that runs the call, while it runs it, so that a blocking system call of it ends with EINTR (of a
+/// handler that was installed without SA_RESTART); to the whole process where the call is deferred, or the worker's control
+/// thread does not answer. The handler is the app's to install, in its `init`: without one the default action applies, which
+/// ends the worker for most signals. SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGURG, SIGVTALRM, SIGPROF,
+/// SIGWINCH, SIGIO or SIGPWR; the start of the pool refuses others.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_config_set_cancel_signal(config: *mut stk_config, number: i32) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { change(config, |builder| builder.cancel_signal(number)) }
+}
+
+/// How long a worker may go on with a call that was given up until it gets the pool's signal or, where there is none, takes no
+/// more calls and is replaced. Milliseconds; 1,000 by default, and up to half a second more until it is noticed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_config_set_cancel_grace_ms(config: *mut stk_config, ms: u64) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { change(config, |builder| builder.cancel_grace_ms(ms)) }
+}
+
+/// How long a worker may go on with a call after the signal until it is replaced, milliseconds; 1,000 by default.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_config_set_signal_grace_ms(config: *mut stk_config, ms: u64) -> stk_status {
+    // SAFETY: the caller's promise.
+    unsafe { change(config, |builder| builder.signal_grace_ms(ms)) }
+}
+
+/// How long a worker that is replaced may go on with a call that nobody waits for any more before it is killed, milliseconds;
+/// 1,000 by default. Other calls of its have that time, too.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_config_set_kill_grace_ms(config: *mut stk_config, ms: u64) -> stk_status {
     // SAFETY: the caller's promise.
@@ -249,8 +288,9 @@ pub unsafe extern "C" fn stk_config_set_backoff_ms(
 }
 
 /// With a helper program as the arbiter instead of this one, for hosts that cannot call stk_init first (plug-ins, other
-/// languages): the path (any bytes; PATH is not searched) of a program whose `main` begins with stk_init (or with `stokehold::init`, in Rust) and registers
-/// the apps. Name those that the pool has with stk_config_add_app. The host needs no stk_init then.
+/// languages): the path (any bytes; PATH is not searched) of a program whose `main` begins with stk_init (or with
+/// `stokehold::init`, in Rust) and registers the apps. Name those that the pool has with stk_config_add_app. The host needs no
+/// stk_init then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_config_set_helper(config: *mut stk_config, program: stk_str) -> stk_status {
     // SAFETY: the caller's promise.

@@ -1,9 +1,11 @@
 //! A call that is answered later, from any thread.
 
-use crate::app::{Call, answer, stk_call};
-use crate::fault::{Checked, Fault};
-use crate::guard::{Handle, Out, Poison, free, guard_exclusive, guard_handle, owned, shared};
-use crate::lease::{self, stk_lease};
+use crate::app::{Call, failure, stk_call};
+use crate::fault::Fault;
+use crate::guard::{
+    Handle, Out, Poison, free, guard_exclusive, guard_handle, not_in_log_callback, owned, shared,
+};
+use crate::lease::{Made, stk_lease};
 use crate::reply::{Reply, stk_reply};
 use crate::status::*;
 use crate::text::c_uintptr;
@@ -17,13 +19,12 @@ use stokehold::{Deferred, ValueRef};
 ///
 /// Until then the call runs as far as its caller and the pool are concerned: what the caller lent stays lent, its deadline
 /// counts, and a worker that is told to leave waits for it within the grace that was configured. A call that nobody waits
-/// for any more (stk_deferred_is_abandoned) is to be answered or freed soon: the worker is replaced otherwise, as with
+/// for any more (stk_deferred_is_cancelled) is to be answered or freed soon: the worker is replaced otherwise, as with
 /// any other call.
 pub struct stk_deferred {
+    made: Made,
     reply: Reply,
-    /// The ids of the leases that were made for it.
-    made: Vec<u64>,
-    inner: Option<Deferred>,
+    inner: Deferred,
     poison: Poison,
 }
 
@@ -35,25 +36,13 @@ impl Handle for stk_deferred {
     }
 }
 
-impl Drop for stk_deferred {
-    fn drop(&mut self) {
-        lease::end_of_call(&self.made);
-    }
-}
-
 impl stk_deferred {
     fn boxed(inner: Deferred) -> *mut stk_deferred {
-        let reply = Reply::new(0);
-        let made = Vec::new();
-        let mut deferred =
-            Box::new(stk_deferred { reply, made, inner: Some(inner), poison: Poison::default() });
+        let (made, reply) = (Made::default(), Reply::new(0));
+        let mut deferred = Box::new(stk_deferred { made, reply, inner, poison: Poison::default() });
         // Where it lies is which call it is: its leases bear that.
         deferred.reply = Reply::new(ptr::from_ref(&*deferred).addr());
         Box::into_raw(deferred)
-    }
-
-    fn inner(&self) -> Checked<&Deferred> {
-        self.inner.as_ref().ok_or_else(|| Fault::invalid("the call was answered already"))
     }
 }
 
@@ -107,11 +96,11 @@ pub unsafe extern "C" fn stk_deferred_answer(deferred: *mut stk_deferred, status
     crate::guard::guard(ptr::null_mut(), || {
         // SAFETY: the caller's promise: it gives the handle away.
         let deferred = unsafe { owned(deferred, stk_deferred::NAME) }?;
-        let mut deferred = deferred.ok_or_else(|| Fault::invalid("`deferred` is NULL"))?;
-        let poisoned = deferred.poison.check(stk_deferred::NAME);
-        let later = deferred.inner.take().ok_or_else(|| Fault::invalid("the call was answered already"))?;
-        later.answer(match poisoned {
-            Ok(()) => answer(status, "the deferred call", &mut deferred.reply, None),
+        let deferred = deferred.ok_or_else(|| Fault::invalid("`deferred` is NULL"))?;
+        let stk_deferred { made: _made, mut reply, inner, poison } = *deferred;
+        inner.answer(match poison.check(stk_deferred::NAME) {
+            Ok(()) if status == STK_OK => reply.finish(false),
+            Ok(()) => Err(failure(status, "the deferred call", &mut reply, [None, None, None])),
             Err(fault) => Err(stokehold::Error::app("Reply", fault.text())),
         });
         Ok(())
@@ -136,7 +125,7 @@ pub unsafe extern "C" fn stk_deferred_args(
     unsafe {
         guard_handle(deferred, ptr::null_mut(), |deferred| {
             let out = Out::new(list, "list")?;
-            out.write(stk_value::of(ValueRef::List(deferred.inner()?.args()?.values())));
+            out.write(stk_value::of(ValueRef::List(deferred.inner.args()?.values())));
             Ok(())
         })
     }
@@ -152,7 +141,7 @@ pub unsafe extern "C" fn stk_deferred_named_args(
     unsafe {
         guard_handle(deferred, ptr::null_mut(), |deferred| {
             let out = Out::new(dict, "dict")?;
-            out.write(stk_value::of(ValueRef::Dict(deferred.inner()?.args()?.named_values())));
+            out.write(stk_value::of(ValueRef::Dict(deferred.inner.args()?.named_values())));
             Ok(())
         })
     }
@@ -169,11 +158,10 @@ pub unsafe extern "C" fn stk_deferred_lease(
     // SAFETY: the caller's promise for both.
     unsafe {
         guard_exclusive(deferred, ptr::null_mut(), |deferred| {
+            not_in_log_callback()?;
             let out = Out::new(lease, "lease")?;
             let id = ptr::from_ref(deferred).addr();
-            let kept = lease::keep_result(deferred.inner()?.lease(size)?, id)?;
-            deferred.made.push(kept.id);
-            out.write(kept);
+            out.write(deferred.made.keep(deferred.inner.lease(size)?, id)?);
             Ok(())
         })
     }
@@ -186,7 +174,7 @@ pub unsafe extern "C" fn stk_deferred_keep_alive(deferred: *const stk_deferred) 
     // SAFETY: the caller's promise.
     unsafe {
         guard_handle(deferred, ptr::null_mut(), |deferred| {
-            deferred.inner()?.keep_alive();
+            deferred.inner.keep_alive();
             Ok(())
         })
     }
@@ -194,10 +182,10 @@ pub unsafe extern "C" fn stk_deferred_keep_alive(deferred: *const stk_deferred) 
 
 /// Whether nobody waits for the answer any more. One look at a word of memory. True for NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn stk_deferred_is_abandoned(deferred: *const stk_deferred) -> bool {
+pub unsafe extern "C" fn stk_deferred_is_cancelled(deferred: *const stk_deferred) -> bool {
     // SAFETY: the caller's promise.
     let deferred = unsafe { shared(deferred, stk_deferred::NAME) };
-    deferred.ok().and_then(|deferred| deferred.inner.as_ref()).is_none_or(Deferred::is_abandoned)
+    deferred.ok().is_none_or(|deferred| deferred.inner.is_cancelled())
 }
 
 /// When the caller stops waiting: nanoseconds of CLOCK_MONOTONIC; 0 if it will not.
@@ -205,5 +193,5 @@ pub unsafe extern "C" fn stk_deferred_is_abandoned(deferred: *const stk_deferred
 pub unsafe extern "C" fn stk_deferred_deadline_ns(deferred: *const stk_deferred) -> u64 {
     // SAFETY: the caller's promise.
     let deferred = unsafe { shared(deferred, stk_deferred::NAME) };
-    deferred.ok().and_then(|deferred| deferred.inner.as_ref()?.deadline_ns()).unwrap_or(0)
+    deferred.ok().and_then(|deferred| deferred.inner.deadline_ns()).unwrap_or(0)
 }

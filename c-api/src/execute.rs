@@ -3,9 +3,8 @@
 use crate::args::stk_args;
 use crate::client::stk_client;
 use crate::error::stk_error;
-use crate::guard::{Handle, Out, guard_handle, not_in_log_callback, owned};
-use crate::parts::Parts;
-use crate::result::stk_result;
+use crate::parts::with_call;
+use crate::result::{Place, stk_result};
 use crate::status::*;
 use crate::text::stk_str;
 
@@ -18,6 +17,12 @@ pub struct stk_options {
     /// The call ends with STK_DEADLINE this many milliseconds from now, whether it waits or runs; 0 for none of its own.
     /// A worker that does not let go of an expired call is replaced. The pool's own limit holds as well.
     pub deadline_ms: u64,
+    /// The call ends with STK_DEADLINE, and its app never sees it, if no worker has taken it this many milliseconds from now;
+    /// 0 for no such limit.
+    pub queue_ms: u64,
+    /// For streams: the call ends with STK_DEADLINE if the next item has not come this many milliseconds after it was asked
+    /// for; 0 for no such limit.
+    pub item_ms: u64,
     /// 1: it may run twice, and is sent once more if its worker dies or shared memory is found damaged.
     pub idempotent: u32,
     /// 0.
@@ -28,10 +33,10 @@ pub struct stk_options {
 /// whatever is returned; NULL is no arguments. `options` may be NULL. The result is stored through `result` on STK_OK;
 /// with NULL it is let go of.
 ///
-/// Any status from STK_APP to STK_SHUTTING_DOWN is the call's one outcome. STK_FORKED, STK_INVALID, STK_STALE_LEASE and
+/// Any status from STK_APP to STK_OVERRUN is the call's one outcome. STK_FORKED, STK_INVALID, STK_STALE_LEASE and
 /// STK_REENTRANT mean that it was not sent. Others (STK_OS: no memory, no descriptors) may come before or after the app
-/// ran: stk_error_started says -1 then. To cancel a call
-/// in flight, or to do something else meanwhile: stk_submit, stk_submit_to.
+/// ran: stk_error_started says -1 then. To cancel a call in flight, or to do something else meanwhile: stk_submit,
+/// stk_submit_to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_execute(
     client: *const stk_client,
@@ -42,19 +47,8 @@ pub unsafe extern "C" fn stk_execute(
     result: *mut *mut stk_result,
     error: *mut *mut stk_error,
 ) -> stk_status {
-    // SAFETY: the caller's promise: it gives the arguments away.
-    let args = unsafe { owned(args, stk_args::NAME) };
     // SAFETY: the caller's promise for all of them.
     unsafe {
-        guard_handle(client, error, |client| {
-            not_in_log_callback()?;
-            let out = if result.is_null() { None } else { Some(Out::new(result, "result")?) };
-            let parts = Parts::read(app, action, args, options)?;
-            let response = parts.call(client).execute()?;
-            if let Some(out) = out {
-                out.write(stk_result::boxed(response));
-            }
-            Ok(())
-        })
+        with_call(client, app, action, args, options, error, |call| Place::new(result)?.take(call.execute()))
     }
 }

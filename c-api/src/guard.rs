@@ -49,6 +49,25 @@ pub(crate) unsafe fn guard_exclusive<H: Handle>(
     finish(error, outcome.unwrap_or_else(|panic| Err(unsafe { poisoned(pointer, panic) })))
 }
 
+/// Runs the body of a function that makes another object of a handle, which is handed out through `out`.
+pub(crate) unsafe fn guard_maker<H: Handle, T>(
+    pointer: *const H,
+    out: *mut *mut T,
+    what: &'static str,
+    error: *mut *mut stk_error,
+    make: impl FnOnce(&H) -> Checked<*mut T>,
+) -> stk_status {
+    // SAFETY: the promise of this function's caller for all of them.
+    unsafe {
+        guard_handle(pointer, error, |handle| {
+            not_in_log_callback()?;
+            let out = Out::new(out, what)?;
+            out.write(make(handle)?);
+            Ok(())
+        })
+    }
+}
+
 /// The outer error is a panic in here; the inner one may say STK_PANIC as well, of another handle's.
 #[inline]
 fn caught(body: impl FnOnce() -> Checked<()>) -> Result<Checked<()>, Fault> {
@@ -82,8 +101,8 @@ fn finish(error: *mut *mut stk_error, outcome: Checked<()>) -> stk_status {
 #[cold]
 fn hand_over(error: *mut *mut stk_error, fault: Fault) -> stk_status {
     let status = fault.status();
-    // That the outcome is not there yet is no failure, and asked for often.
-    if status != STK_PENDING && !error.is_null() && error.is_aligned() {
+    // That there is nothing yet, or nothing more, is no failure, and asked for often.
+    if !matches!(status, STK_PENDING | STK_END) && !error.is_null() && error.is_aligned() {
         let made = catch_unwind(AssertUnwindSafe(|| stk_error::new(fault)))
             .unwrap_or_else(|payload| stk_error::new(Fault::panicked(payload)));
         // SAFETY: the caller's promise for its output.
@@ -107,7 +126,12 @@ pub(crate) unsafe fn owned<T>(object: *mut T, what: &'static str) -> Checked<Opt
 /// Frees an object; NULL is nothing, and what cannot be one is left alone.
 pub(crate) unsafe fn free<T>(object: *mut T) {
     // SAFETY: the caller's promise.
-    match unsafe { owned(object, "object") } {
+    free_owned(unsafe { owned(object, "object") });
+}
+
+/// The same of what [`owned`] made of it.
+pub(crate) fn free_owned<T>(object: Checked<Option<Box<T>>>) {
+    match object {
         Ok(object) => {
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(object))) {
                 log::error!("{}", Fault::panicked(payload).text());

@@ -48,8 +48,9 @@ pub(crate) fn names() -> Vec<String> {
 /// The tables are copied; their names must be UTF-8 of 1 to 255 bytes, each once, at most 256. `apps` may be NULL with
 /// `n` 0, for a host whose apps are in a helper program. `options` may be NULL. Once a process.
 ///
-/// STK_INVALID for tables and options that make no sense; STK_CONFIG when it is called twice, or the process has a logger of Rust's already. In the copy that becomes the supervising process it does
-/// not return to say so: stk_pool_start has its message.
+/// STK_INVALID for tables and options that make no sense; STK_CONFIG when it is called twice, or the process has a logger of
+/// Rust's already. In the copy that becomes the supervising process it does not return to say so: stk_pool_start has its
+/// message.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn stk_init(

@@ -140,17 +140,34 @@ pub(crate) fn result(lease: stk_lease, call: usize, len: usize) -> Checked<Resul
     })?
 }
 
-pub(crate) fn keep_result(mut lease: ResultLease, call: usize) -> Checked<stk_lease> {
-    let (data, size) = (lease.as_mut_ptr().cast(), lease.len());
-    let id = leases(|table| table.keep(Held::Result(lease, call)))?;
-    Ok(stk_lease { data, size, id })
+/// The ids of the leases that were made for one call. Dropped with it: releases those that were not given away.
+#[derive(Default)]
+pub(crate) struct Made(Vec<u64>);
+
+impl Made {
+    /// One more, for the call of this number.
+    pub(crate) fn keep(&mut self, mut lease: ResultLease, call: usize) -> Checked<stk_lease> {
+        let (data, size) = (lease.as_mut_ptr().cast(), lease.len());
+        let id = leases(|table| {
+            if self.0.len() == self.0.capacity() {
+                // Those that were given away, as the items of a stream are: so many at a time that it costs little each.
+                self.0.retain(|&id| table.find(id).is_some());
+                self.0.reserve(self.0.len().max(16));
+            }
+            table.keep(Held::Result(lease, call))
+        })?;
+        self.0.push(id);
+        Ok(stk_lease { data, size, id })
+    }
 }
 
-/// Releases what a call made and did not give away.
-pub(crate) fn end_of_call(made: &[u64]) {
-    if !made.is_empty() {
-        // Dropped after the lock is let go of.
-        drop(leases(|table| made.iter().filter_map(|&id| table.take(id)).collect::<Vec<Held>>()));
+impl Drop for Made {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            // Dropped after the lock is let go of.
+            drop(leases(|table| self.0.iter().filter_map(|&id| table.take(id)).collect::<Vec<Held>>()));
+        }
     }
 }
 
@@ -176,7 +193,7 @@ pub unsafe extern "C" fn stk_lease_new(
         guard_handle(client, error, |client| {
             not_in_log_callback()?;
             let out = Out::new(lease, "lease")?;
-            let mut held = client.inner.lease(size)?;
+            let mut held = client.own()?.lease(size)?;
             let data = held.as_mut_ptr().cast();
             let held = Held::Argument(Arc::new(held));
             let id = leases(|table| table.keep(held))?;
@@ -186,8 +203,9 @@ pub unsafe extern "C" fn stk_lease_new(
     }
 }
 
-/// Whether the bytes of a lease for arguments may be written (again): STK_OK, or STK_LENT while arguments hold it or a call
-/// carries it that may still be with a worker. STK_STALE_LEASE if it is not held; STK_OK for a lease for a result.
+/// Whether the bytes of a lease for arguments may be written (again): STK_OK, or STK_LENT while arguments or a sender's item
+/// hold it, or a call carries it that may still be with a worker. STK_STALE_LEASE if it is not held; STK_OK for a lease for a
+/// result.
 #[unsafe(no_mangle)]
 pub extern "C" fn stk_lease_writable(lease: stk_lease) -> stk_status {
     guard(ptr::null_mut(), || {

@@ -30,6 +30,10 @@ mod reply;
 
 mod deferred;
 
+mod sink;
+
+mod inbox;
+
 mod config;
 
 mod pool;
@@ -40,7 +44,17 @@ mod args;
 
 mod execute;
 
+mod timeout;
+
 mod pending;
+
+mod stream;
+
+mod context;
+
+mod sender;
+
+mod canceller;
 
 mod completions;
 
@@ -55,6 +69,7 @@ mod library;
 // What C does not see.
 mod fault;
 mod guard;
+mod lent;
 mod parts;
 mod stdio;
 

@@ -28,8 +28,8 @@ pub const STK_LOG_TRACE: u32 = 5;
 /// It is called on whatever thread the message comes from, by several at a time, and in three kinds of processes: in
 /// the host, in the arbiter and in the workers (whose program is the same, and has called stk_init as well). The library
 /// may hold locks meanwhile. Allowed in here: stk_error_…, stk_status_…, stk_version…, stk_str_…, stk_value_…,
-/// stk_iter_next, stk_result_…, stk_args_…, stk_config_… and stk_lease_release; not stk_pool_free and stk_client_free; the
-/// others return STK_REENTRANT. It must return: no longjmp, no exception, no pthread_exit.
+/// stk_iter_next, stk_result_…, stk_args_…, stk_config_… and stk_lease_release. Nothing else is, nor what frees other objects;
+/// what could block returns STK_REENTRANT, if it returns a status. It must return: no longjmp, no exception, no pthread_exit.
 pub type stk_log_fn =
     Option<unsafe extern "C-unwind" fn(user: c_uintptr, level: u32, target: stk_str, message: stk_str)>;
 

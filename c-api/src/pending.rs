@@ -4,14 +4,14 @@ use crate::args::stk_args;
 use crate::client::stk_client;
 use crate::error::stk_error;
 use crate::execute::stk_options;
-use crate::fault::{Checked, Fault};
-use crate::guard::{Handle, Out, Poison, free, guard_exclusive, guard_handle, not_in_log_callback, owned};
-use crate::parts::Parts;
-use crate::result::stk_result;
+use crate::fault::Fault;
+use crate::guard::{Handle, Out, Poison, free, guard_exclusive, not_in_log_callback};
+use crate::parts::with_call;
+use crate::result::{Place, stk_result};
 use crate::status::*;
 use crate::text::stk_str;
-use std::time::Duration;
-use stokehold::{Pending, Response};
+use crate::timeout::timeout_of;
+use stokehold::{Canceller, Pending};
 
 /// A call in flight, or one whose outcome was fetched. Yours to free, which cancels it if it is in flight. Any thread
 /// may wait for it, one at a time.
@@ -21,6 +21,12 @@ pub struct stk_pending {
     poison: Poison,
 }
 
+impl stk_pending {
+    pub(crate) fn canceller(&self) -> Canceller {
+        self.inner.as_ref().map_or_else(Canceller::default, Pending::canceller)
+    }
+}
+
 impl Handle for stk_pending {
     const NAME: &'static str = "pending";
 
@@ -28,9 +34,6 @@ impl Handle for stk_pending {
         &self.poison
     }
 }
-
-/// For stk_pending_wait: as long as it takes.
-pub const STK_FOREVER: u64 = 0xffff_ffff_ffff_ffff;
 
 /// Sends a call and does not wait for it: never blocks for a worker. Parameters as of stk_execute. A call that fails here
 /// was not sent: STK_OVERLOADED at once when 64 are in flight or held as results. It is not sent twice, even if its options
@@ -48,15 +51,11 @@ pub unsafe extern "C" fn stk_submit(
     pending: *mut *mut stk_pending,
     error: *mut *mut stk_error,
 ) -> stk_status {
-    // SAFETY: the caller's promise: it gives the arguments away.
-    let args = unsafe { owned(args, stk_args::NAME) };
     // SAFETY: the caller's promise for all of them.
     unsafe {
-        guard_handle(client, error, |client| {
-            not_in_log_callback()?;
+        with_call(client, app, action, args, options, error, |call| {
             let out = Out::new(pending, "pending")?;
-            let parts = Parts::read(app, action, args, options)?;
-            let inner = Some(parts.call(client).submit()?);
+            let inner = Some(call.submit()?);
             out.write(Box::into_raw(Box::new(stk_pending { inner, poison: Poison::default() })));
             Ok(())
         })
@@ -79,22 +78,21 @@ pub unsafe extern "C" fn stk_pending_wait(
     unsafe {
         guard_exclusive(pending, error, |pending| {
             not_in_log_callback()?;
-            let out = if result.is_null() { None } else { Some(Out::new(result, "result")?) };
+            let place = Place::new(result)?;
             let call = pending.inner.as_mut().ok_or_else(given)?;
             let outcome = match timeout_ms {
                 0 => call.try_wait(),
-                STK_FOREVER => call.wait_for(Duration::MAX),
-                ms => call.wait_for(Duration::from_millis(ms)),
+                ms => call.wait_for(timeout_of(ms)),
             };
             let outcome = outcome.ok_or_else(|| Fault::here(STK_PENDING, "the call is in flight"))?;
             pending.inner = None;
-            hand_out(outcome, out)
+            place.take(outcome)
         })
     }
 }
 
-/// Cancels the call and gives its outcome: STK_CANCELLED, unless another came first. The worker is not interrupted; what it
-/// answers is dropped. STK_INVALID if the outcome was given before.
+/// Cancels the call and gives its outcome: STK_CANCELLED, unless another came first. Its app is told
+/// (stk_call_is_cancelled); what it answers is dropped. STK_INVALID if the outcome was given before.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stk_pending_cancel(
     pending: *mut stk_pending,
@@ -105,8 +103,8 @@ pub unsafe extern "C" fn stk_pending_cancel(
     unsafe {
         guard_exclusive(pending, error, |pending| {
             not_in_log_callback()?;
-            let out = if result.is_null() { None } else { Some(Out::new(result, "result")?) };
-            hand_out(pending.inner.take().ok_or_else(given)?.cancel(), out)
+            let place = Place::new(result)?;
+            place.take(pending.inner.take().ok_or_else(given)?.cancel())
         })
     }
 }
@@ -116,14 +114,6 @@ pub unsafe extern "C" fn stk_pending_cancel(
 pub unsafe extern "C" fn stk_pending_free(pending: *mut stk_pending) {
     // SAFETY: the caller's promise.
     unsafe { free(pending) }
-}
-
-fn hand_out(outcome: stokehold::Result<Response>, out: Option<Out<*mut stk_result>>) -> Checked<()> {
-    let response = outcome?;
-    if let Some(out) = out {
-        out.write(stk_result::boxed(response));
-    }
-    Ok(())
 }
 
 #[cold]

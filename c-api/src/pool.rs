@@ -4,7 +4,9 @@ use crate::client::stk_client;
 use crate::config::stk_config;
 use crate::error::stk_error;
 use crate::fault::Checked;
-use crate::guard::{Handle, Out, Poison, free, guard, guard_handle, not_in_log_callback, owned, shared};
+use crate::guard::{
+    Handle, Out, Poison, free, guard, guard_handle, guard_maker, not_in_log_callback, owned, shared,
+};
 use crate::status::*;
 use crate::text::stk_str;
 use std::os::fd::IntoRawFd;
@@ -142,14 +144,7 @@ pub unsafe extern "C" fn stk_client_new(
     error: *mut *mut stk_error,
 ) -> stk_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        guard_handle(pool, error, |pool| {
-            not_in_log_callback()?;
-            let out = Out::new(client, "client")?;
-            out.write(stk_client::boxed(pool.pool.client()?));
-            Ok(())
-        })
-    }
+    unsafe { guard_maker(pool, client, "client", error, |pool| Ok(stk_client::boxed(pool.pool.client()?))) }
 }
 
 /// The socket of a new client, to be handed to another process of this user (inherited, or sent over a Unix socket),

@@ -1,7 +1,8 @@
 //! The reply of an app, being put together.
 
+use crate::error::stk_error;
 use crate::fault::{Checked, Fault};
-use crate::guard::{Handle, Poison, guard_exclusive};
+use crate::guard::{Handle, Poison, guard_exclusive, owned};
 use crate::lease::{self, stk_lease};
 use crate::status::*;
 use crate::text::{slice, stk_str};
@@ -18,14 +19,42 @@ pub struct stk_reply(());
 pub(crate) struct Reply {
     value: Draft,
     lease: Option<ResultLease>,
-    /// That the answer comes later, as the crate takes it.
-    deferred: Option<Box<stokehold::Reply>>,
-    /// What the app says of its failure.
-    pub(crate) failed: Option<(String, String)>,
-    pub(crate) first_fault: Option<String>,
+    /// One word while there is none of it, as in most calls.
+    rare: Option<Box<Rare>>,
     /// Which call it answers.
     call: usize,
     poison: Poison,
+}
+
+/// What one item of a stream is.
+pub(crate) enum Item {
+    Value(Draft),
+    Lease(ResultLease),
+}
+
+#[derive(Default)]
+struct Rare {
+    /// That the answer comes later, as the crate takes it.
+    deferred: Option<stokehold::Reply>,
+    failed: Option<Failure>,
+    first_fault: Option<String>,
+}
+
+/// What the app says of its failure.
+pub(crate) enum Failure {
+    /// In its own words.
+    Said { class: String, message: String },
+    /// What another function said.
+    Passed(Error),
+}
+
+impl Failure {
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Failure::Said { class, message } => Error::app(class, message),
+            Failure::Passed(error) => error,
+        }
+    }
 }
 
 impl Handle for Reply {
@@ -38,34 +67,69 @@ impl Handle for Reply {
 
 impl Reply {
     pub(crate) fn new(call: usize) -> Reply {
-        Reply {
-            value: Draft::new(),
-            lease: None,
-            deferred: None,
-            failed: None,
-            first_fault: None,
-            call,
-            poison: Poison::default(),
+        Reply { value: Draft::new(), lease: None, rare: None, call, poison: Poison::default() }
+    }
+
+    /// As the crate takes it; nothing put in is none, or where items were sent the end of them.
+    #[inline]
+    pub(crate) fn finish(&mut self, streamed: bool) -> stokehold::Result<stokehold::Reply> {
+        let unusable = |why: String| Err(Error::app("Reply", format!("the reply: {why}")));
+        if let Some(failure) = self.take_failure() {
+            return Err(failure.into_error());
+        }
+        if let Some(why) = self.take_fault() {
+            return unusable(why);
+        }
+        if let Err(fault) = self.poison.check(Reply::NAME) {
+            return unusable(fault.text());
+        }
+        if self.value.depth() != 0 {
+            return unusable("a list or a dict was begun and not ended".to_owned());
+        }
+        if let Some(later) = self.rare.as_mut().and_then(|rare| rare.deferred.take()) {
+            return Ok(later);
+        }
+        match self.lease.take() {
+            Some(lease) => Ok(lease.into()),
+            None if streamed && self.value.is_empty() => Ok(stokehold::Reply::end()),
+            None => Ok(stokehold::Reply::new(&self.value)),
         }
     }
 
-    /// As the crate takes it.
-    pub(crate) fn finish(&mut self) -> stokehold::Result<stokehold::Reply> {
-        if let Some((class, message)) = self.failed.take() {
-            return Err(Error::app(class, message));
+    /// What was put in, as an item of a stream; nothing is in it then, whatever is returned.
+    pub(crate) fn take_item(&mut self) -> Checked<Item> {
+        let whole = std::mem::replace(self, Reply::new(self.call));
+        whole.poison.check(Reply::NAME)?;
+        if let Some(rare) = whole.rare {
+            return Err(match rare.first_fault {
+                Some(why) => Fault::invalid(format!("the item: {why}")),
+                None => Fault::invalid("an item of a stream cannot fail or be deferred"),
+            });
         }
-        let poisoned = self.poison.check(Reply::NAME).err().map(|fault| fault.text());
-        let fault = self.first_fault.take().or(poisoned).or_else(|| {
-            (self.value.depth() != 0).then(|| "a list or a dict was begun and not ended".to_owned())
-        });
-        if let (None, Some(later)) = (&fault, self.deferred.take()) {
-            return Ok(*later);
+        if whole.value.depth() != 0 {
+            return Err(Fault::invalid("the item: a list or a dict was begun and not ended"));
         }
-        match (fault, self.lease.take()) {
-            (Some(why), _) => Err(Error::app("Reply", format!("the reply: {why}"))),
-            (None, Some(lease)) => Ok(lease.into()),
-            (None, None) => Ok(stokehold::Reply::new(&self.value)),
-        }
+        Ok(match whole.lease {
+            Some(lease) => Item::Lease(lease),
+            None => Item::Value(whole.value),
+        })
+    }
+
+    /// Whether nothing was done to it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.value.is_empty() && self.lease.is_none() && self.rare.is_none()
+    }
+
+    /// What the app says of its failure.
+    #[inline]
+    pub(crate) fn take_failure(&mut self) -> Option<Failure> {
+        self.rare.as_mut()?.failed.take()
+    }
+
+    /// Why the first function on it that failed did so.
+    #[inline]
+    pub(crate) fn take_fault(&mut self) -> Option<String> {
+        self.rare.as_mut()?.first_fault.take()
     }
 
     #[inline]
@@ -76,19 +140,26 @@ impl Reply {
         put(&mut self.value).map_err(Fault::refused)
     }
 
+    /// Remembers the failure, with the status that says so.
+    fn fail(&mut self, failure: Failure) -> Checked<()> {
+        self.rare.get_or_insert_default().failed = Some(failure);
+        Err(Fault::here(STK_APP, ""))
+    }
+
     /// Answers later, in place of a value.
     pub(crate) fn defer(&mut self, later: impl FnOnce() -> Checked<stokehold::Reply>) -> Checked<()> {
         if !self.value.is_empty() || self.is_whole() {
             return Err(Fault::invalid("a reply is one value, and it has one: it cannot be deferred"));
         }
-        self.deferred = Some(Box::new(later()?));
+        self.rare.get_or_insert_default().deferred = Some(later()?);
         Ok(())
     }
 
     /// Whether it has its one value.
     #[inline]
     fn is_whole(&self) -> bool {
-        self.value.depth() == 0 && (!self.value.is_empty() || self.lease.is_some() || self.deferred.is_some())
+        let is_deferred = || self.rare.as_ref().is_some_and(|rare| rare.deferred.is_some());
+        self.value.depth() == 0 && (!self.value.is_empty() || self.lease.is_some() || is_deferred())
     }
 }
 
@@ -99,7 +170,7 @@ unsafe fn put(reply: *mut stk_reply, body: impl FnOnce(&mut Reply) -> Checked<()
     unsafe {
         guard_exclusive(reply.cast::<Reply>(), ptr::null_mut(), |reply| {
             body(reply).inspect_err(|fault| {
-                reply.first_fault.get_or_insert_with(|| fault.text());
+                reply.rare.get_or_insert_default().first_fault.get_or_insert_with(|| fault.text());
             })
         })
     }
@@ -228,8 +299,25 @@ pub unsafe extern "C" fn stk_reply_fail(
     unsafe {
         guard_exclusive(reply.cast::<Reply>(), ptr::null_mut(), |reply| {
             let (class, message) = (class_name.read("class_name")?, message.read("message")?);
-            reply.failed = Some((class.to_owned(), message.to_owned()));
-            Err(Fault::here(STK_APP, ""))
+            reply.fail(Failure::Said { class: class.to_owned(), message: message.to_owned() })
+        })
+    }
+}
+
+/// Fails the call with an error that a function gave, that of a call which the app made (stk_call_client) for example: the
+/// caller has its class, its message and where it arose, with this app as one that passed it on (stk_error_source,
+/// stk_error_relay). The outcome of another call than this one is STK_APP to the caller, with its name for the class
+/// ("WorkerDied"). What was put in before is forgotten. `error` is consumed, whatever is returned. Returns STK_APP, which the
+/// app returns in its turn (STK_INVALID for NULL).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stk_reply_error(reply: *mut stk_reply, error: *mut stk_error) -> stk_status {
+    // SAFETY: the caller's promise: it gives the error away.
+    let error = unsafe { owned(error, "error") };
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard_exclusive(reply.cast::<Reply>(), ptr::null_mut(), |reply| {
+            let error = error?.ok_or_else(|| Fault::invalid("`error` is NULL"))?;
+            reply.fail(Failure::Passed(error.into_error()))
         })
     }
 }

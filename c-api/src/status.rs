@@ -26,9 +26,9 @@ pub const STK_OK: stk_status = 0;
 pub const STK_APP: stk_status = 1;
 /// The worker that had the call died. `stk_error_cause` says why.
 pub const STK_WORKER_DIED: stk_status = 2;
-/// The call's deadline passed.
+/// A limit of the call's time passed. `stk_error_limit` says which.
 pub const STK_DEADLINE: stk_status = 3;
-/// Somebody cancelled the call.
+/// Somebody cancelled the call. `stk_error_cancelled_by` says who.
 pub const STK_CANCELLED: stk_status = 4;
 /// A bound was reached: calls in flight, bytes, records. `stk_error_bound` says which.
 pub const STK_OVERLOADED: stk_status = 5;
@@ -42,6 +42,13 @@ pub const STK_PROTOCOL: stk_status = 8;
 pub const STK_ARBITER_DIED: stk_status = 9;
 /// The pool is being closed, or was.
 pub const STK_SHUTTING_DOWN: stk_status = 10;
+/// Nobody took anything from a stream for longer than the pool allows; it was ended for that. `stk_error_stalled_ms` says
+/// how long.
+pub const STK_STALLED: stk_status = 11;
+/// A stream that fails where others wait was full. `stk_error_bound` says how much it holds.
+pub const STK_OVERRUN: stk_status = 12;
+/// Nobody takes what is sent any more: the call has ended, or the direction was finished. Not an outcome of a call.
+pub const STK_CLOSED: stk_status = 13;
 /// A pool could not be started, or a worker could not boot.
 pub const STK_START: stk_status = 100;
 /// A peer speaks another version, layout or build.
@@ -63,7 +70,7 @@ pub const STK_OS: stk_status = 300;
 pub const STK_INVALID: stk_status = 400;
 /// The lease was released, was given away, or never was.
 pub const STK_STALE_LEASE: stk_status = 401;
-/// There is nothing (more) there: the end of a list, a key that is not in the dict.
+/// There is nothing (more) there: the end of a list or a stream, a key that is not in the dict. No error object comes with it.
 pub const STK_END: stk_status = 402;
 /// This function may not be called from within a log callback.
 pub const STK_REENTRANT: stk_status = 403;
@@ -71,7 +78,7 @@ pub const STK_REENTRANT: stk_status = 403;
 pub const STK_PANIC: stk_status = 404;
 /// A call still carries the lease: its bytes must not be written.
 pub const STK_LENT: stk_status = 405;
-/// The outcome of the call is not there yet. No error object comes with it.
+/// The outcome of the call, or the next item, is not there yet. No error object comes with it.
 pub const STK_PENDING: stk_status = 406;
 
 statuses! {
@@ -86,6 +93,9 @@ statuses! {
     STK_PROTOCOL "shared state was damaged";
     STK_ARBITER_DIED "the arbiter died";
     STK_SHUTTING_DOWN "the pool is shutting down";
+    STK_STALLED "nobody took anything from the stream";
+    STK_OVERRUN "the stream was full";
+    STK_CLOSED "nobody takes what is sent any more";
     STK_START "the pool or a worker could not start";
     STK_INCOMPATIBLE "the peer is of another version";
     STK_FORKED "the handle belongs to the process that this one was forked from";
@@ -136,6 +146,9 @@ mod tests {
             (STK_PROTOCOL, Code::Protocol),
             (STK_ARBITER_DIED, Code::ArbiterDied),
             (STK_SHUTTING_DOWN, Code::ShuttingDown),
+            (STK_STALLED, Code::Stalled),
+            (STK_OVERRUN, Code::Overrun),
+            (STK_CLOSED, Code::Closed),
             (STK_START, Code::Start),
             (STK_INCOMPATIBLE, Code::Incompatible),
             (STK_FORKED, Code::Forked),

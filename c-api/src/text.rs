@@ -41,7 +41,7 @@ impl stk_str {
         // SAFETY: the caller of this function promised it for pointer and length.
         let bytes = unsafe { slice(self.data.cast(), self.len, what) }?;
         // Names and keys, mostly: the general search is a call, and knows nothing about short texts.
-        if bytes.len() <= SHORT && bytes.iter().fold(0, |all, byte| all | byte) < 0x80 {
+        if is_short_ascii(bytes) {
             // SAFETY: ASCII, as just seen, is UTF-8.
             return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
         }
@@ -65,6 +65,22 @@ impl stk_bytes {
     pub(crate) fn of(bytes: &[u8]) -> stk_bytes {
         stk_bytes { data: bytes.as_ptr().cast(), len: bytes.len() }
     }
+}
+
+/// Looks at eight bytes at a time, the last of them twice where they overlap.
+#[inline]
+fn is_short_ascii(bytes: &[u8]) -> bool {
+    let all = match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) if bytes.len() <= 16 => {
+            u64::from_ne_bytes(*first) | u64::from_ne_bytes(*last)
+        }
+        (Some(_), _) => return false,
+        _ => match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+            (Some(first), Some(last)) => u64::from(u32::from_ne_bytes(*first) | u32::from_ne_bytes(*last)),
+            _ => bytes.iter().fold(0, |all, byte| all | u64::from(*byte)),
+        },
+    };
+    all & 0x8080_8080_8080_8080 == 0
 }
 
 #[cold]
@@ -115,9 +131,6 @@ pub unsafe extern "C" fn stk_str_eq(a: stk_str, b: stk_str) -> bool {
     let (a, b) = unsafe { (slice(a.data.cast(), a.len, "a"), slice(b.data.cast(), b.len, "b")) };
     matches!((a, b), (Ok(a), Ok(b)) if a == b)
 }
-
-/// As most names and keys are.
-const SHORT: usize = 16;
 
 /// `uintptr_t`, as which cbindgen writes it: under that name it would take it for `usize`, which it writes `size_t`.
 #[allow(dead_code)]

@@ -3,7 +3,7 @@
 use crate::client::stk_client;
 use crate::text::slice;
 use std::time::Instant;
-use stokehold::{App, Apps, Args, Ctx, Reply, Result};
+use stokehold::{App, Apps, Args, Ctx, Error, Reply, Result};
 
 /// What the benchmark's C app does, in Rust.
 struct Echo;
@@ -15,9 +15,14 @@ impl App for Echo {
         Ok(Echo)
     }
 
-    fn call(&self, _: &str, args: Args<'_>, _: &Ctx) -> Result<Reply> {
-        let (bytes,): (&[u8],) = args.parse()?;
-        Ok(Reply::from(bytes))
+    fn call(&self, action: &str, args: Args<'_>, _: &Ctx) -> Result<Reply> {
+        match action {
+            "echo" => {
+                let (bytes,): (&[u8],) = args.parse()?;
+                Ok(Reply::from(bytes))
+            }
+            other => Err(Error::no_action(other)),
+        }
     }
 }
 
@@ -37,7 +42,7 @@ pub unsafe extern "C" fn stk_test_rust_calls(
     n: usize,
 ) -> usize {
     // SAFETY: the benchmark's promise: all of them are there.
-    let (client, bytes) = unsafe { (&(*client).inner, slice(data, len, "data").unwrap_or_default()) };
+    let (client, bytes) = unsafe { (&*client, slice(data, len, "data").unwrap_or_default()) };
     let mut good = 0;
     for i in 0..n {
         let begin = Instant::now();

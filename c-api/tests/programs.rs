@@ -51,6 +51,12 @@ const JOBS: &[Job] = &[
     Job { name: "threads", run: c_program },
     Job { name: "pools", run: c_program },
     Job { name: "outcomes", run: c_program },
+    Job { name: "streams", run: c_program },
+    Job { name: "streams_freed", run: c_program },
+    Job { name: "streams_to", run: c_program },
+    Job { name: "contexts", run: c_program },
+    Job { name: "contexts_misused", run: c_program },
+    Job { name: "nested", run: c_program },
     Job { name: "leases", run: c_program },
     Job { name: "values", run: c_program },
     Job { name: "nothing", run: c_program },
@@ -60,12 +66,15 @@ const JOBS: &[Job] = &[
     Job { name: "hosts", run: c_program },
     Job { name: "serve", run: c_program },
     Job { name: "submitted", run: c_program },
+    Job { name: "cancel", run: c_program },
     Job { name: "deferred", run: c_program },
     Job { name: "exceptions", run: cxx_program },
     Job { name: "example_single", run: example_single },
     Job { name: "example_threads", run: example_threads },
     Job { name: "example_plugin", run: example_plugin },
     Job { name: "example_epoll", run: example_epoll },
+    Job { name: "example_stream", run: example_stream },
+    Job { name: "example_context", run: example_context },
     Job { name: "example_served", run: example_served },
     Job { name: "header_alone_c11", run: header },
     Job { name: "header_alone_cxx17", run: header },
@@ -251,6 +260,14 @@ fn example_epoll(setup: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {
     let counts = [(10, 4), (1000, 168), (100_000, 9592), (1_000_000, 78_498)];
     let expected = counts.map(|(limit, primes)| format!("primes below {limit}: {primes}"));
     example(setup, name, "epoll", &[], &expected.each_ref().map(String::as_str))
+}
+
+fn example_stream(setup: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {
+    example(setup, name, "stream", &[], &["shovel", "the", "coal", "3 words", "enough"])
+}
+
+fn example_context(setup: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {
+    example(setup, name, "context", &[], &["ready", "shovel", "the", "coal", "3 lines"])
 }
 
 fn example_served(setup: &Setup, name: &str, _: Option<&str>) -> Vec<Line> {

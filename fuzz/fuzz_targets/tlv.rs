@@ -2,9 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use stokehold::AppError;
 use stokehold::internals::wire::{
-    Encode, Encoder, Kind, Manage, NoReferences, Reference, RequestRef, Resolve, ResponseRef, Stash, ValueRef,
-    WireError, decode, request,
+    Encode, Encoder, Kind, Manage, NoReferences, Outcome, Reference, RequestRef, Resolve, ResponseRef, Stash,
+    ValueRef, WireError, decode, request,
 };
 
 fuzz_target!(|body: &[u8]| {
@@ -33,7 +34,10 @@ fuzz_target!(|body: &[u8]| {
             let _ = call.args.parse::<Vec<f64>>();
         }
         for kind in [Kind::Response, Kind::Error, Kind::Chunk, Kind::End] {
-            let _ = ResponseRef::decode(kind, body, refs);
+            if let Ok(Outcome::Error(error)) = ResponseRef::decode(kind, body, refs) {
+                let (_, relays) = (error.source(), error.relayed());
+                assert!(relays.len() <= AppError::MAX_RELAYS);
+            }
         }
         let _ = Manage::decode(body, refs);
         if let Ok(stash) = Stash::decode(body, refs) {
@@ -53,8 +57,12 @@ impl Resolve for Region {
 
 fn look(value: ValueRef<'_>) {
     match value {
-        ValueRef::List(list) => assert_eq!(list.iter().map(|item| item.expect("validated")).count(), list.len()),
-        ValueRef::Dict(dict) => assert_eq!(dict.iter().map(|pair| pair.expect("validated")).count(), dict.len()),
+        ValueRef::List(list) => {
+            assert_eq!(list.iter().map(|item| item.expect("validated")).count(), list.len())
+        }
+        ValueRef::Dict(dict) => {
+            assert_eq!(dict.iter().map(|pair| pair.expect("validated")).count(), dict.len())
+        }
         _ => {}
     }
 }

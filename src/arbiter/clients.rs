@@ -3,15 +3,16 @@
 use super::core::Arbiter;
 use super::tick::Seen;
 use super::token::Source;
+use super::totals;
 use crate::conn::{Message, Received, Stream};
 use crate::error::{Bound, Error, Kind as ErrorKind, Result};
 use crate::limits::MAX_LANES;
 use crate::pool::Life;
-use crate::ring::{CallLine, Queue, State};
+use crate::ring::{CallLine, Cancel, Generation, Queue, State};
 use crate::shm::{Board, Control, LaneState, OwnRecord, Owner, RegionId, RegionKind, Requests, layout_hash};
 use crate::sys::event::Event;
 use crate::sys::futex::Kernel;
-use crate::sys::{pidfd, socket};
+use crate::sys::{fd, pidfd, socket};
 use crate::wire::Kind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -58,6 +59,12 @@ pub struct Lane {
 const MAX_CLIENT_LANES: usize = 16;
 
 impl Lane {
+    /// Whether its client says that it is through with a call, whatever the word says.
+    pub fn is_over(&self, call: usize, generation: Generation) -> bool {
+        let own = self.requests.as_ref().map(|requests| requests.own(call).0);
+        own == Some(OwnRecord::Cancelled(generation))
+    }
+
     /// Its calls as a queue.
     pub fn queue<'a>(&'a self, board: &'a Board) -> Queue<'a> {
         Queue {
@@ -70,8 +77,8 @@ impl Lane {
 }
 
 impl Arbiter<'_> {
-    /// A new client's socket; it must say HELLO by then.
-    pub(super) fn accept(&mut self, fd: OwnedFd, silent_until: Option<u64>) -> Result<()> {
+    /// A new client's socket; it must say HELLO by then. Its number.
+    pub(super) fn accept(&mut self, fd: OwnedFd, silent_until: Option<u64>) -> Result<u32> {
         socket::set_nonblocking(fd.as_fd(), true)?;
         let number = self.next_client;
         self.next_client = self.next_client.wrapping_add(1);
@@ -87,7 +94,7 @@ impl Arbiter<'_> {
         self.clients.insert(number, client);
         // What it wrote before we watched makes no edge.
         self.client_said(number);
-        Ok(())
+        Ok(number)
     }
 
     /// Something came on a client's socket.
@@ -116,17 +123,32 @@ impl Arbiter<'_> {
     }
 
     /// A connection ended without a BYE. While the process lives it may still read results: then its lanes are of no
-    /// more use, but nothing of them is given to others while there is a call on them, which the tick looks at.
+    /// more use, but nothing of them is given to others while there is a call on them, which the tick looks at. Those that
+    /// run are given up, so that their apps are told.
     fn connection_ended(&mut self, number: u32) {
         let Some(client) = self.clients.get(&number) else { return };
         let gone = client.process.as_ref().is_none_or(|p| pidfd::has_exited(p.as_fd()).unwrap_or(false));
-        if gone {
+        let is_on = |index: &usize| self.lanes[*index].as_ref().is_some_and(|lane| lane.is_open);
+        if gone || !client.lanes.iter().any(is_on) {
             return self.client_gone(number);
         }
         for index in client.lanes.clone() {
             if let Some(serial) = self.lanes[index].as_ref().map(|lane| lane.serial) {
                 log::debug!("lane {index} of client {serial}: its client's connection ended");
                 self.retire(index, serial);
+                self.give_up(index);
+            }
+        }
+    }
+
+    /// Gives up what runs on a lane, in the name of its client.
+    fn give_up(&self, index: usize) {
+        for line in self.lanes[index].iter().flat_map(|lane| lane.control.lines()) {
+            if let Ok(word) = line.look()
+                && word.state() == State::Running
+                && let Ok(Cancel::Abandoned(_)) = line.cancel(word.generation())
+            {
+                line.bell.ring_always(&Kernel);
             }
         }
     }
@@ -147,14 +169,14 @@ impl Arbiter<'_> {
             let mut lines = lane.control.lines().iter().enumerate();
             lines.all(|(call, line)| {
                 let Ok(word) = line.look() else { return false };
-                // A client leaves the words of a damaged lane as they are, and says so in its record.
-                let given_up = || {
-                    let own = lane.requests.as_ref().map(|requests| requests.own(call).0);
-                    own == Some(OwnRecord::Cancelled(word.generation()))
-                };
                 match word.state() {
-                    State::Idle | State::Acked => true,
-                    State::Queued | State::Done | State::Lost => given_up(),
+                    State::Idle => true,
+                    // A client leaves the words of a damaged lane as they are, and says so in its record.
+                    // Acknowledged, items of its stream may still be read: also where it was we who gave the call up, and its
+                    // client has not noticed yet.
+                    State::Queued | State::Done | State::Lost | State::Acked => {
+                        lane.is_over(call, word.generation())
+                    }
                     State::Running | State::Abandoned => false,
                 }
             })
@@ -198,21 +220,29 @@ impl Arbiter<'_> {
                     return Err(Error::new(ErrorKind::Frame("a client that is dead already".into())));
                 }
                 self.watch(process.as_fd(), Source::ClientGone(number))?;
+                self.history.totals.clients += 1;
                 if let Some(client) = self.clients.get_mut(&number) {
                     client.process = Some(process);
                     client.pid = message.int("pid").ok();
                 }
+                crash_point!("arbiter.welcome");
                 Ok(Some(self.welcome(number, id, true)))
             }
             Kind::Renew => {
                 let (index, serial) = (message.int("lane")?, message.int::<i64>("serial")? as u64);
+                self.check_owner(number, serial)?;
+                let released = message.field("released").and_then(|v| v.as_list()).unwrap_or_default();
+                let released: Vec<u64> =
+                    released.iter().filter_map(|v| v.as_int()).map(|old| old as u64).collect();
+                for old in &released {
+                    self.check_owner(number, *old)?;
+                }
                 if self.owns(number, index) {
                     self.suspect(index, serial, "its client found it damaged");
                 }
                 self.drop_unopened(number);
-                let released = message.field("released").and_then(|v| v.as_list()).unwrap_or_default();
-                for old in released.iter().filter_map(|v| v.as_int()).filter(|old| *old as u64 != serial) {
-                    self.release_lane(number, old as u64);
+                for old in released.into_iter().filter(|old| *old != serial) {
+                    self.release_lane(number, old);
                 }
                 self.reclaim_closing();
                 Ok(Some(self.welcome(number, id, false)))
@@ -221,13 +251,11 @@ impl Arbiter<'_> {
                 let kind = RegionKind::from_number(message.int("kind")?);
                 let len = message.int("len")?;
                 let [fd] = message.take_fds()?;
+                let serial = message.bits("serial")?;
+                self.check_owner(number, serial)?;
                 match kind {
-                    Some(RegionKind::Requests) => {
-                        let serial = message.int::<i64>("serial")? as u64;
-                        Ok(Some(self.open_lane(number, id, serial, fd, len)))
-                    }
+                    Some(RegionKind::Requests) => Ok(Some(self.open_lane(number, id, serial, fd, len))),
                     Some(RegionKind::Growth) => {
-                        let serial = message.int::<i64>("serial")? as u64;
                         if self.lane_of(number, serial).is_none() {
                             return Ok(Some(refuse(
                                 id,
@@ -241,7 +269,17 @@ impl Arbiter<'_> {
                 }
             }
             Kind::Fetch if message.field("event").is_some() => Ok(Some(self.answer_event(number, id))),
-            Kind::Fetch => Ok(Some(self.answer_fetch(&message))),
+            // Results, which are a worker's. Lanes are for workers, and no client has a use for another's memory.
+            Kind::Fetch if message.field("lane").is_some() => Err(stranger("asked for a lane")),
+            Kind::Fetch => match self.regions.owner_of(fetched_region(&message)?) {
+                Some(Owner::Lane(_)) => Err(stranger("asked for a client's memory")),
+                _ => Ok(Some(self.answer_fetch(&message))),
+            },
+            Kind::Suspect => {
+                let life = message.int("life")?;
+                self.accused(number, life, message.str("why").unwrap_or(""));
+                Ok(None)
+            }
             Kind::Status => Ok(Some(self.answer_status(id))),
             Kind::Retire => self.retire_region(&message, |arbiter, owner| arbiter.has_lane_of(number, owner)),
             // Not at the end of the connection: a copy of the process may keep that open.
@@ -271,8 +309,9 @@ impl Arbiter<'_> {
                 welcome
                     .with("apps", self.settings.apps.clone())
                     .with("timeout_ns", self.settings.timeout_ns as i64)
-                    .with_fd(self.registry.fd().try_clone_to_owned()?)
-                    .with_fd(self.board.fd().try_clone_to_owned()?)
+                    .with("app_threads", (self.settings.policy.workers * self.settings.threads) as i64)
+                    .with_fd(fd::duplicate(self.registry.fd())?)
+                    .with_fd(fd::duplicate(self.board.fd())?)
                     // One of its own: a copy would be the same file to the kernel, which lets 500 nested epoll sets watch one.
                     .with_fd(pidfd::of_self()?)
             } else {
@@ -303,7 +342,7 @@ impl Arbiter<'_> {
         }
         let control = Control::create(self.settings.counters.generation)?;
         self.check_spare(control.fd().as_fd())?;
-        let fd = control.fd().try_clone_to_owned()?;
+        let fd = fd::duplicate(control.fd())?;
         self.next_serial += 1;
         let serial = self.next_serial;
         self.board.pending().clear(index);
@@ -336,6 +375,7 @@ impl Arbiter<'_> {
         });
         match requests {
             Ok((region_id, requests)) => {
+                crash_point!("arbiter.open");
                 if let Some(lane) = &mut self.lanes[index] {
                     lane.requests = Some(requests);
                     lane.requests_id = Some(region_id);
@@ -387,7 +427,7 @@ impl Arbiter<'_> {
         };
         let answer = event
             .map(|event| client.event.insert(event))
-            .and_then(|event| Ok(Message::new(Kind::Fetched).with_fd(event.as_fd().try_clone_to_owned()?)));
+            .and_then(|event| Ok(Message::new(Kind::Fetched).with_fd(fd::duplicate(event.as_fd())?)));
         answer.unwrap_or_else(|error| Message::refused(&error)).answering(id)
     }
 
@@ -395,7 +435,7 @@ impl Arbiter<'_> {
     fn fetch_event(&self, question: &Message) -> Result<Message> {
         let (index, serial) = (question.int::<usize>("lane")?, question.bits("serial")?);
         let event = self.event_of(index, serial).ok_or_else(|| Error::bad_request("its client has none"))?;
-        Ok(Message::new(Kind::Fetched).with_fd(event.as_fd().try_clone_to_owned()?))
+        Ok(Message::new(Kind::Fetched).with_fd(fd::duplicate(event.as_fd())?))
     }
 
     fn event_of(&self, index: usize, serial: u64) -> Option<&Event> {
@@ -411,8 +451,8 @@ impl Arbiter<'_> {
     }
 
     fn fetch_region(&self, question: &Message) -> Result<Message> {
-        let id = RegionId { index: question.int("index")?, serial: question.int("region_serial")? };
-        let (entry, fd) = self.regions.descriptor(id)?;
+        crash_point!("arbiter.fetch", "fcntl");
+        let (entry, fd) = self.regions.descriptor(fetched_region(question)?)?;
         Ok(Message::new(Kind::Fetched).with("len", entry.len as i64).with_fd(fd))
     }
 
@@ -422,9 +462,18 @@ impl Arbiter<'_> {
         let (Some(lane), Some(id)) = (lane, lane.and_then(|l| l.requests_id)) else {
             return Err(Error::bad_request(format!("lane {index} of client {serial} is gone")));
         };
-        let control = lane.control.fd().try_clone_to_owned()?;
+        let control = fd::duplicate(lane.control.fd())?;
         let (_, requests) = self.regions.descriptor(id)?;
         Ok(registered_message(id).of_kind(Kind::Fetched).with_fd(control).with_fd(requests))
+    }
+
+    /// That a lane which this client names is not another's. One that is forgotten may have been its own.
+    fn check_owner(&self, number: u32, serial: u64) -> Result<()> {
+        let is_others = |lane: &Lane| lane.serial == serial && lane.client != number;
+        match self.lanes.iter().flatten().any(is_others) {
+            true => Err(stranger("named another client's lane")),
+            false => Ok(()),
+        }
     }
 
     /// Where this client's lane of this serial number is.
@@ -461,6 +510,7 @@ impl Arbiter<'_> {
     /// A client closed or died: its calls end, and its lanes are freed once every worker let go of them.
     pub(super) fn client_gone(&mut self, number: u32) {
         let Some(client) = self.clients.remove(&number) else { return };
+        crash_point!("arbiter.client.gone");
         if let Some(stream) = &client.stream {
             self.unwatch(stream.fd());
         }
@@ -503,19 +553,30 @@ impl Arbiter<'_> {
             for line in lane.control.lines() {
                 self.disown(line);
                 // A damaged word waits for nobody: its memory is dropped with the lane, never reused.
-                idle &= line.reclaim().unwrap_or(true);
-                line.bell.ring(&Kernel);
+                idle &= line.reclaim_and_ring(&Kernel).unwrap_or(true);
             }
             if !idle {
                 continue;
             }
             let serial = lane.serial;
+            self.history.totals.past +=
+                totals::calls_of(lane.control.lines(), self.settings.counters.generation);
             self.board.pending().clear(index);
             self.registry.set_lane(index, LaneState::Free);
+            crash_point!("arbiter.lane.free");
             self.regions.drop_owner(&self.registry, Owner::of_lane(serial));
             self.lanes[index] = None;
         }
     }
+}
+
+fn fetched_region(question: &Message) -> Result<RegionId> {
+    Ok(RegionId { index: question.int("index")?, serial: question.int("region_serial")? })
+}
+
+/// What ends a connection: its peer meddles with what is not its own.
+fn stranger(what: &str) -> Error {
+    Error::new(ErrorKind::Frame(format!("a client {what}").into()))
 }
 
 fn registered_message(id: RegionId) -> Message {

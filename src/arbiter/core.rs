@@ -14,13 +14,14 @@ use crate::pool::{self, Action, Event, Life, Policy, Stop};
 use crate::shm::{Board, PoolState, Registry, SlotState};
 use crate::sys::process;
 use crate::sys::signal::Incoming;
-use crate::sys::{clock, errno_of};
+use crate::sys::{clock, errno_of, fd, is_hang_up, named_io};
 use crate::wire::Kind;
 use crate::worker::{Apps, Surroundings};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
+use std::io::ErrorKind as IoKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -57,14 +58,25 @@ pub struct Arbiter<'a> {
     pub(super) exiting: bool,
 }
 
+/// What the loop keeps from one turn to the next.
+#[derive(Debug)]
+pub(super) struct Turns {
+    events: Events,
+    tick_at: u64,
+    /// Until when a pool that is closed waits for its callers.
+    linger_until: Option<u64>,
+    /// Of the wait, in a row.
+    failures: u32,
+}
+
 /// What the host was told of the start.
 #[derive(Debug)]
 pub(super) enum Started {
     /// Nothing yet.
     Waiting {
-        /// What a worker said that could not boot.
+        /// What a worker's apps said that could not be made.
         why: Option<String>,
-        /// How one ended that said nothing.
+        /// How one ended that said nothing, or what stood in its way that may pass.
         ended: Option<String>,
     },
     /// That the pool is ready, or that it is not to be.
@@ -78,10 +90,24 @@ const BUDGET: usize = 64;
 const LINGER_NS: u64 = 500_000_000;
 /// How often it looks meanwhile whether all have.
 const LINGER_STEP_NS: u64 = 2_000_000;
+/// How often in a row the wait for what happens may fail, and the pause after each.
+const MAX_FAILURES: u32 = 100;
+const FAILURE_PAUSE: Duration = Duration::from_millis(10);
 
 impl Arbiter<'_> {
     /// Supervises until the pool is closed.
     pub(super) fn live(&mut self) -> Result<()> {
+        let mut turns = self.begin()?;
+        while self.turn(&mut turns, Duration::MAX)? {}
+        crash_point!("arbiter.exit");
+        if let Some(host) = &mut self.host {
+            let _ = host.queue(Message::new(Kind::Bye)).and_then(|()| host.flush());
+        }
+        Ok(())
+    }
+
+    /// Watches what there is, and looks what came before it was watched.
+    pub(super) fn begin(&mut self) -> Result<Turns> {
         self.act(Action::SetState { state: self.policy.state() });
         if let Some(host) = &self.host {
             self.watch(host.fd(), Source::Host)?;
@@ -96,46 +122,56 @@ impl Arbiter<'_> {
         self.decide(Event::Tick);
         self.host_said();
         self.knocked();
-        let mut events = Events::with_capacity(256);
-        let mut tick_at = clock::monotonic_ns() + TICK_NS;
-        let mut linger_until = None;
-        loop {
-            let now = clock::monotonic_ns();
-            let accept_at = self.door.as_ref().and_then(|door| door.again_at);
-            let due = [self.policy.next_deadline(), accept_at].into_iter().flatten();
-            let mut until = due.fold(tick_at, u64::min);
-            if self.exiting {
-                if now >= *linger_until.get_or_insert(now + LINGER_NS) || !self.has_results() {
-                    break;
+        let tick_at = clock::monotonic_ns() + TICK_NS;
+        Ok(Turns { events: Events::with_capacity(256), tick_at, linger_until: None, failures: 0 })
+    }
+
+    /// Waits for what happens next, for `patience` at most, and does what is to be done then. `false`: nothing is left of
+    /// the pool.
+    pub(super) fn turn(&mut self, turns: &mut Turns, patience: Duration) -> Result<bool> {
+        let now = clock::monotonic_ns();
+        let accept_at = self.door.as_ref().and_then(|door| door.again_at);
+        let due = [self.policy.next_deadline(), accept_at].into_iter().flatten();
+        let mut until = due.fold(turns.tick_at, u64::min);
+        if self.exiting {
+            if now >= *turns.linger_until.get_or_insert(now + LINGER_NS) || !self.has_results() {
+                return Ok(false);
+            }
+            until = until.min(now + LINGER_STEP_NS);
+        }
+        let timeout = Duration::from_nanos(until.saturating_sub(now)).min(patience);
+        match self.poll.poll(&mut turns.events, Some(timeout)) {
+            Ok(()) => turns.failures = 0,
+            Err(error) if error.kind() == IoKind::Interrupted => {}
+            // No reason to end a pool, as long as it passes; and none to go round and round.
+            Err(error) => {
+                turns.failures += 1;
+                let error = named_io("epoll_wait")(error);
+                if turns.failures == MAX_FAILURES {
+                    return Err(error);
                 }
-                until = until.min(now + LINGER_STEP_NS);
-            }
-            let timeout = Duration::from_nanos(until.saturating_sub(now));
-            match self.poll.poll(&mut events, Some(timeout)) {
-                Err(e) if e.kind() != std::io::ErrorKind::Interrupted => return Err(e.into()),
-                _ => {}
-            }
-            for event in &events {
-                if let Some(source) = Source::of(event.token()) {
-                    self.happened(source);
-                }
-            }
-            let now = clock::monotonic_ns();
-            if self.policy.next_deadline().is_some_and(|at| at <= now) {
-                self.decide(Event::Tick);
-            }
-            if accept_at.is_some_and(|at| at <= now) {
-                self.knocked();
-            }
-            if now >= tick_at {
-                self.tick();
-                tick_at = clock::monotonic_ns() + TICK_NS;
+                self.trouble(error.to_string());
+                clock::sleep(FAILURE_PAUSE);
             }
         }
-        if let Some(host) = &mut self.host {
-            let _ = host.queue(Message::new(Kind::Bye)).and_then(|()| host.flush());
+        for event in &turns.events {
+            if let Some(source) = Source::of(event.token()) {
+                self.happened(source);
+            }
         }
-        Ok(())
+        let now = clock::monotonic_ns();
+        if self.policy.next_deadline().is_some_and(|at| at <= now) {
+            self.review_given_up();
+            self.decide(Event::Tick);
+        }
+        if accept_at.is_some_and(|at| at <= now) {
+            self.knocked();
+        }
+        if now >= turns.tick_at {
+            self.tick();
+            turns.tick_at = clock::monotonic_ns() + TICK_NS;
+        }
+        Ok(true)
     }
 
     fn happened(&mut self, source: Source) {
@@ -164,6 +200,7 @@ impl Arbiter<'_> {
         let closing = matches!(self.policy.state(), pool::PoolState::ShuttingDown | pool::PoolState::Closed);
         let how = if closing { "what still runs is killed" } else { "the pool is shut down" };
         log::info!("{signal}: {how}");
+        crash_point!("arbiter.stop");
         self.decide(Event::Shutdown { mode: Stop::Drain }); // the second time it means now
     }
 
@@ -241,20 +278,26 @@ impl Arbiter<'_> {
     fn act(&mut self, action: Action) {
         match action {
             Action::Spawn { slot, life } => match self.spawn(slot, life) {
-                Ok(()) => self.events.push_back(Event::SpawnedOk { life }),
+                Ok(()) => {
+                    self.history.totals.started += 1;
+                    self.events.push_back(Event::SpawnedOk { life });
+                }
                 Err(error) => {
                     let errno = errno_of(&error).unwrap_or(libc::EAGAIN);
                     log::debug!("life {life}: {error}");
+                    self.boot_ended(format!("a worker cannot be started: {error}"));
                     self.events.push_back(Event::SpawnFailed { life, errno });
                 }
             },
-            Action::Kill { life, signal } => self.kill(
-                life,
+            Action::Kill { life, signal } => {
+                let own = self.settings.policy.cancel_signal.and_then(|n| Signal::try_from(n).ok());
                 match signal {
-                    pool::Signal::Term => Signal::SIGTERM,
-                    pool::Signal::Kill => Signal::SIGKILL,
-                },
-            ),
+                    pool::Signal::Term => self.kill(life, Signal::SIGTERM),
+                    pool::Signal::Kill => self.kill(life, Signal::SIGKILL),
+                    pool::Signal::Cancel => own.into_iter().for_each(|own| self.kill(life, own)),
+                }
+            }
+            Action::Interrupt { life, call } => self.interrupt(life, call),
             Action::KillGroup { life } => self.kill_group(life),
             Action::Repair { life, cause } => self.repair(life, cause),
             Action::Reap { life } => self.reap(life),
@@ -299,7 +342,7 @@ impl Arbiter<'_> {
         self.registry.set_slot(worker.place, Some(ring_life(life)), worker.state, worker.pid.as_raw() as u32);
     }
 
-    /// A worker said why it cannot boot; the host is told if that fails the start.
+    /// The apps of a worker cannot be made: that fails the start.
     pub(super) fn boot_failed(&mut self, text: String) {
         self.history.boot_failed(&text);
         if let Started::Waiting { why, .. } = &mut self.started {
@@ -307,6 +350,7 @@ impl Arbiter<'_> {
         }
     }
 
+    /// A boot that failed is tried again; the host is told of the last of them if the start fails in the end.
     pub(super) fn boot_ended(&mut self, text: String) {
         self.history.boot_failed(&text);
         if let Started::Waiting { ended, .. } = &mut self.started {
@@ -327,9 +371,9 @@ impl Arbiter<'_> {
             let why = ended.as_deref().unwrap_or("no worker can be started").to_owned();
             Message::refused(&Error::new(ErrorKind::Start(why.into())))
         } else if self.policy.ready_workers() == self.settings.policy.workers {
-            match self.own_pidfd.as_fd().try_clone_to_owned() {
+            match fd::duplicate(self.own_pidfd.as_fd()) {
                 Ok(fd) => Message::new(Kind::Ready).with("pid", process::pid().as_raw() as i64).with_fd(fd),
-                Err(error) => Message::refused(&error.into()),
+                Err(error) => Message::refused(&error),
             }
         } else {
             return;
@@ -350,13 +394,20 @@ impl Arbiter<'_> {
     ) -> Result<Received> {
         let mut handled = 0;
         loop {
-            while let Some(message) = stream.next()? {
+            while handled < BUDGET
+                && let Some(message) = stream.next()?
+            {
                 if let Some(answer) = handle(self, message)? {
                     stream.queue(answer)?;
                 }
                 handled += 1;
             }
-            stream.flush()?;
+            match stream.flush() {
+                Err(error) if is_hang_up(&error) => {
+                    stream.drop_waiting(); // what it said before it went is still to be read
+                }
+                flushed => drop(flushed?),
+            }
             if handled >= BUDGET {
                 // Edge-triggered: what is left makes no further event unless it is registered anew.
                 self.rewatch(stream.fd(), source)?;
@@ -372,13 +423,15 @@ impl Arbiter<'_> {
     /// Puts a descriptor under watch, for reading and for room to write.
     pub(super) fn watch(&self, fd: BorrowedFd<'_>, source: Source) -> Result<()> {
         let fd = fd.as_raw_fd();
-        Ok(self.poll.registry().register(&mut SourceFd(&fd), source.token(), interest(source))?)
+        let registered = self.poll.registry().register(&mut SourceFd(&fd), source.token(), interest(source));
+        registered.map_err(named_io("epoll_ctl"))
     }
 
     /// Has it tell once more of what is there already.
     pub(super) fn rewatch(&self, fd: BorrowedFd<'_>, source: Source) -> Result<()> {
         let fd = fd.as_raw_fd();
-        Ok(self.poll.registry().reregister(&mut SourceFd(&fd), source.token(), interest(source))?)
+        let again = self.poll.registry().reregister(&mut SourceFd(&fd), source.token(), interest(source));
+        again.map_err(named_io("epoll_ctl"))
     }
 
     /// Takes a descriptor out, before it is closed: a forked copy would keep its epoll entry alive.

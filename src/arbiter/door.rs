@@ -49,6 +49,7 @@ impl Door {
         if self.reserve.is_none() {
             self.reserve = fd::dev_null().ok();
         }
+        crash_point!("arbiter.accept", "accept4");
         socket::accept(self.endpoint.listener())
     }
 
@@ -107,6 +108,7 @@ impl Arbiter<'_> {
             self.trouble(format!("a client was sent away: {why}"));
             return refuse(fd, &why);
         }
+        crash_point!("arbiter.admit");
         self.drop_longest_silent();
         let until = clock::monotonic_ns() + HELLO_TIMEOUT_NS;
         if let Err(error) = self.accept(fd, Some(until)) {

@@ -13,12 +13,15 @@ mod endpoint;
 mod library;
 mod regions;
 mod repair;
+#[cfg(stokehold_fuzzing)]
+pub mod rig;
 mod settings;
 mod start;
 mod status;
 mod tick;
 mod tidy;
 mod token;
+mod totals;
 mod workers;
 
 pub use counters::Counters;

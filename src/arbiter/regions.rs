@@ -5,7 +5,8 @@ use crate::limits::{
     CLIENT_REGIONS, GROWTH_MIN, MAX_LANES, MAX_PLACES, MAX_REGION, MAX_REGIONS, WORKER_REGIONS,
 };
 use crate::shm::{Owner, Region, RegionEntry, RegionId, RegionKind, Registry};
-use std::os::fd::{AsFd, OwnedFd};
+use crate::sys::fd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// All of them. The arbiter owns a duplicate of each, so that a region outlives its writer while it is needed.
@@ -32,7 +33,7 @@ impl Regions {
     /// Checks, maps and registers a region.
     ///
     /// # Errors
-    /// `Incompatible` for one that is not sealed, of the wrong size or of another layout; `Overloaded` when the
+    /// `Protocol` for one that is not sealed or of the wrong size, `Incompatible` for another layout; `Overloaded` when the
     /// table is full, or the owner has as many as it may have.
     pub fn register(
         &mut self,
@@ -59,6 +60,7 @@ impl Regions {
         } else {
             self.places[free] = kept;
         }
+        crash_point!("arbiter.register");
         registry.set_region(entry);
         Ok((id, region))
     }
@@ -66,9 +68,7 @@ impl Regions {
     /// A descriptor of a region, to pass on.
     pub fn descriptor(&self, id: RegionId) -> Result<(RegionEntry, OwnedFd)> {
         match self.places.get(id.index as usize) {
-            Some(Some(kept)) if kept.entry.id == id => {
-                Ok((kept.entry, kept.region.fd().as_fd().try_clone_to_owned()?))
-            }
+            Some(Some(kept)) if kept.entry.id == id => Ok((kept.entry, fd::duplicate(kept.region.fd())?)),
             _ => Err(Error::bad_request(format!("region {} (registration {}) is gone", id.index, id.serial))),
         }
     }
@@ -79,31 +79,35 @@ impl Regions {
         kept.fold((0, 0), |(count, bytes), kept| (count + 1, bytes + kept.entry.len))
     }
 
+    /// Whose it is, if it is there.
+    pub fn owner_of(&self, id: RegionId) -> Option<Owner> {
+        self.entry(id).map(|entry| entry.owner)
+    }
+
     /// Whose growth region this is, if it is one.
     pub fn growth_of(&self, id: RegionId) -> Option<Owner> {
+        self.entry(id).filter(|entry| entry.kind == RegionKind::Growth).map(|entry| entry.owner)
+    }
+
+    fn entry(&self, id: RegionId) -> Option<RegionEntry> {
         let entry = self.places.get(id.index as usize)?.as_ref()?.entry;
-        (entry.id == id && entry.kind == RegionKind::Growth).then_some(entry.owner)
+        (entry.id == id).then_some(entry)
     }
 
     /// Forgets a region.
     pub fn retire(&mut self, registry: &Registry, id: RegionId) {
-        if let Some(place) = self.places.get_mut(id.index as usize)
-            && place.as_ref().is_some_and(|kept| kept.entry.id == id)
-        {
-            registry.clear_region(id.index);
-            *place = None;
-            self.gone = true;
-        }
+        self.forget(registry, |entry| entry.id == id);
     }
 
     /// Forgets all regions of an owner.
     pub fn drop_owner(&mut self, registry: &Registry, owner: Owner) {
+        self.forget(registry, |entry| entry.owner == owner);
+    }
+
+    fn forget(&mut self, registry: &Registry, which: impl Fn(&RegionEntry) -> bool) {
         for place in &mut self.places {
-            if let Some(kept) = place
-                && kept.entry.owner == owner
-            {
+            if let Some(kept) = place.take_if(|kept| which(&kept.entry)) {
                 registry.clear_region(kept.entry.id.index);
-                *place = None;
                 self.gone = true;
             }
         }

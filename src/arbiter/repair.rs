@@ -5,7 +5,7 @@ use super::workers::ring_life;
 use crate::error::Cause;
 use crate::pool::{Life, Refusal};
 use crate::primitive::{Ordering, fence};
-use crate::ring::{Reason, Repaired, State};
+use crate::ring::{Reason, Repaired, State, sabotage};
 use crate::shm::{Death, LaneState, Owner, ResultKey};
 use crate::sys::futex::Kernel;
 
@@ -17,6 +17,7 @@ impl Arbiter<'_> {
         let pid = worker.map_or(0, |worker| worker.pid.as_raw() as u32);
         let death = Death { life: ring_life(life), pid, cause };
         self.registry.record_death(death);
+        crash_point!("arbiter.repair.caused");
         let results = worker.and_then(|w| w.results.clone());
         if let Some(worker) = worker {
             let first = worker.place * self.settings.threads;
@@ -26,8 +27,10 @@ impl Arbiter<'_> {
             }
         }
         let mut damaged = Vec::new();
+        let mut totals = self.history.totals;
         let mut kept = false;
-        for lane in self.lanes.iter().flatten() {
+        let lanes = self.lanes.iter().flatten().filter(|_| !sabotage::on("skiprepair"));
+        for lane in lanes {
             let mut touched = false;
             for (call, line) in lane.control.lines().iter().enumerate() {
                 // Which of its calls had begun, the dead life's own records say.
@@ -39,7 +42,11 @@ impl Arbiter<'_> {
                 match line.repair(ring_life(life), begun) {
                     Ok(Repaired::Untouched) => {}
                     Ok(repaired) => {
+                        crash_point!("arbiter.repair.moved");
                         kept |= repaired == Repaired::Kept;
+                        if let Repaired::Lost(reason) = repaired {
+                            totals.ended(reason);
+                        }
                         touched = true;
                         line.bell.ring_always(&Kernel);
                     }
@@ -50,9 +57,11 @@ impl Arbiter<'_> {
                 self.alert(lane.index, lane.serial);
             }
         }
+        self.history.totals = totals;
         for (index, serial, why) in damaged {
             self.suspect(index, serial, &why);
         }
+        crash_point!("arbiter.repair.done");
         self.remember_death(life, death);
         if kept {
             self.mourned.push(life);
@@ -91,8 +100,16 @@ impl Arbiter<'_> {
     pub(super) fn bury(&mut self) {
         let lanes = &self.lanes;
         let named = |life: &Life| {
-            lanes.iter().flatten().flat_map(|lane| lane.control.lines()).any(|line| {
-                line.look().is_ok_and(|w| w.life() == Some(ring_life(*life)) && w.state() == State::Done)
+            lanes.iter().flatten().any(|lane| {
+                let mut lines = lane.control.lines().iter().enumerate();
+                lines.any(|(call, line)| {
+                    line.look().is_ok_and(|w| {
+                        // The words of a damaged lane stay as they are, for as long as its client keeps it.
+                        w.life() == Some(ring_life(*life))
+                            && w.state() == State::Done
+                            && !lane.is_over(call, w.generation())
+                    })
+                })
             })
         };
         // A number that came round again belongs to the living.
@@ -120,6 +137,7 @@ impl Arbiter<'_> {
     pub(super) fn ring_everybody(&self) {
         self.registry.bump_sweep();
         self.board.forget_parkers();
+        crash_point!("arbiter.ring");
         let pending = self.board.pending();
         for index in (0..pending.len()).filter(|index| pending.is_set(*index)) {
             // Workers leave a bit alone whose lane they may not use, and would look at it each time.
@@ -139,21 +157,26 @@ impl Arbiter<'_> {
 
     /// Ends every queued call: nobody will come. The state was changed before.
     pub(super) fn refuse_queued(&mut self, why: Refusal) {
+        crash_point!("arbiter.refuse");
         fence(Ordering::SeqCst); // SYNC POINT: close
         let reason = match why {
             Refusal::Degraded => Reason::Degraded,
             Refusal::ShuttingDown => Reason::ShuttingDown,
         };
         let mut damaged = Vec::new();
+        let mut totals = self.history.totals;
         for lane in self.lanes.iter().flatten() {
             let queue = lane.queue(&self.board);
-            let refused =
-                queue.refuse_all(reason, |call| lane.control.lines()[call].bell.ring_always(&Kernel));
+            let refused = queue.refuse_all(reason, |call| {
+                totals.ended(reason);
+                lane.control.lines()[call].bell.ring_always(&Kernel);
+            });
             self.alert(lane.index, lane.serial);
             if let Err(illegal) = refused {
                 damaged.push((lane.index, lane.serial, illegal.to_string()));
             }
         }
+        self.history.totals = totals;
         for (index, serial, why) in damaged {
             self.suspect(index, serial, &why);
         }

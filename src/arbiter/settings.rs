@@ -1,6 +1,7 @@
 //! What a host tells its arbiter at start, as one message.
 
 use super::Counters;
+use super::tick::TICK_NS;
 use crate::conn::Message;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::limits::{MAX_APPS, MAX_PARKERS, MAX_PLACES, MAX_WORKER_THREADS};
@@ -8,6 +9,7 @@ use crate::pool::Config;
 use crate::ring::Mode;
 use crate::sys::signal::Saved;
 use crate::wire::{Kind, Value};
+use crate::worker::Bounds;
 
 /// The configuration of one pool.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Longest time of any call, nanoseconds; 0 for no limit.
     pub timeout_ns: u64,
+    /// How long the consumer of a stream may take nothing, nanoseconds; 0 for no limit.
+    pub stall_ns: u64,
     /// Bytes of result regions of one worker.
     pub worker_quota: u64,
     /// How long a region stays that nobody uses, milliseconds.
@@ -72,6 +76,23 @@ impl Settings {
         (self.timeout_ns > 0).then_some(self.timeout_ns)
     }
 
+    /// What each worker is allowed.
+    pub fn bounds(&self) -> Bounds {
+        let stall_ns = (self.stall_ns > 0).then_some(self.stall_ns);
+        Bounds { quota: self.worker_quota, timeout_ns: self.timeout_ns(), stall_ns, late_ns: self.late_ns() }
+    }
+
+    /// How long after its deadline a call may go on before its worker cordons itself: an app that looks at the clock now and
+    /// then shall have the time to see it. Where there is a signal, it has its turn first, and the arbiter tells when it
+    /// is over; the worker by itself does what an arbiter does not that is stopped.
+    fn late_ns(&self) -> u64 {
+        let p = &self.policy;
+        match p.cancel_signal {
+            None => LATE_NS,
+            Some(_) => p.cancel_grace_ns.saturating_add(p.signal_grace_ns).saturating_add(2 * TICK_NS),
+        }
+    }
+
     /// How many incarnations there can be at a time.
     pub fn places(&self) -> usize {
         (MAX_PARKERS / self.threads).min(MAX_PLACES)
@@ -88,6 +109,7 @@ impl Settings {
             .with("threads", self.threads as i64)
             .with("mode", self.mode as i64)
             .with("timeout_ns", self.timeout_ns as i64)
+            .with("stall_ns", self.stall_ns as i64)
             .with("worker_quota", self.worker_quota as i64)
             .with("warm_ms", self.warm_ms)
             .with("sig_blocked", blocked as i64)
@@ -100,6 +122,9 @@ impl Settings {
             .with("backoff_max_ns", p.backoff_max_ns as i64)
             .with("boot_timeout_ns", p.boot_timeout_ns as i64)
             .with("kill_grace_ns", p.kill_grace_ns as i64)
+            .with("cancel_signal", p.cancel_signal.map_or(Value::None, Value::from))
+            .with("cancel_grace_ns", p.cancel_grace_ns as i64)
+            .with("signal_grace_ns", p.signal_grace_ns as i64)
             .with("stop_grace_ns", p.stop_grace_ns as i64);
         self.counters.add_to(message)
     }
@@ -122,10 +147,14 @@ impl Settings {
                 backoff_max_ns: m.int("backoff_max_ns")?,
                 boot_timeout_ns: m.int("boot_timeout_ns")?,
                 kill_grace_ns: m.int("kill_grace_ns")?,
+                cancel_signal: m.field("cancel_signal").and_then(Value::as_int).map(|n| n as i32),
+                cancel_grace_ns: m.int("cancel_grace_ns")?,
+                signal_grace_ns: m.int("signal_grace_ns")?,
                 stop_grace_ns: m.int("stop_grace_ns")?,
             },
             mode,
             timeout_ns: m.int("timeout_ns")?,
+            stall_ns: m.int("stall_ns")?,
             worker_quota: m.int("worker_quota")?,
             warm_ms: m.int("warm_ms")?,
             signals: Saved::from_bits(m.bits("sig_blocked")?, m.bits("sig_ignored")?),
@@ -137,6 +166,8 @@ impl Settings {
     }
 }
 
+const LATE_NS: u64 = 100_000_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,9 +177,10 @@ mod tests {
             apps: vec!["a:A".into()],
             library: Some("/lib/a.so".into()),
             threads: 2,
-            policy: Config { workers: 4, ..Config::default() },
+            policy: Config { workers: 4, cancel_signal: Some(10), ..Config::default() },
             mode: Mode::Park,
             timeout_ns: 5,
+            stall_ns: 6,
             worker_quota: 1 << 30,
             warm_ms: 10_000,
             signals: Saved::from_bits(1 << 63, 5),
@@ -168,6 +200,11 @@ mod tests {
     fn limits_are_named() {
         let over = Settings { policy: Config { workers: 64, ..Config::default() }, threads: 3, ..settings() };
         assert!(over.check().unwrap_err().to_string().contains("at most 128"));
+        let signal = |n| Config { cancel_signal: Some(n), ..Config::default() };
+        for number in [-1, 0, 4, 5, 6, 7, 8, 9, 11, 13, 16, 17, 18, 19, 20, 31, 32, 34, 64, 65] {
+            assert!(Settings { policy: signal(number), ..settings() }.check().is_err(), "{number}");
+        }
+        assert!(Settings { policy: signal(libc::SIGUSR1), ..settings() }.check().is_ok());
         assert!(Settings { threads: 0, ..settings() }.check().is_err());
         assert!(Settings { apps: vec![], library: None, ..settings() }.check().is_err());
         assert!(Settings { apps: vec![], ..settings() }.check().is_ok());

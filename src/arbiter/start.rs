@@ -13,7 +13,7 @@ use crate::pool::{Config, Policy};
 use crate::shm::{Board, Registry};
 use crate::sys::process;
 use crate::sys::signal::{self, Incoming, Signal};
-use crate::sys::{clock, errno_of, fd, pidfd, socket};
+use crate::sys::{clock, errno_of, fd, named_io, pidfd, socket};
 use crate::wire::Kind;
 use crate::worker::{Apps, Surroundings};
 use mio::Poll;
@@ -31,10 +31,8 @@ const INTERNAL_ERROR: i32 = 70;
 
 /// The arbiter's whole life, in the process that is to become it; it has one task. `socket` leads to the host.
 pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
-    // Its own come from here on; what is open already belongs to the program.
-    let kept = fd::listed().unwrap_or_default().into_iter().filter(|fd| *fd != socket.as_raw_fd()).collect();
     // A panic must not unwind into the program that this is a copy of.
-    let status = panic::catch_unwind(AssertUnwindSafe(|| supervise(socket, token, apps, kept)));
+    let status = panic::catch_unwind(AssertUnwindSafe(|| supervise(socket, token, apps)));
     process::exit_now(status.unwrap_or_else(|payload| {
         mem::forget(payload); // dropping it may panic again
         log::error!("the arbiter panicked");
@@ -63,9 +61,9 @@ pub fn serve(mut settings: Settings, path: &Path, apps: &Apps) -> Result<()> {
     arbiter.live()
 }
 
-fn supervise(socket: OwnedFd, token: u128, apps: &Apps, kept: Vec<RawFd>) -> i32 {
+fn supervise(socket: OwnedFd, token: u128, apps: &Apps) -> i32 {
     let mut link = Link::new(socket);
-    match start(&mut link, token, apps, kept) {
+    match start(&mut link, token, apps) {
         Ok(mut arbiter) => {
             arbiter.host = Some(link.into_stream());
             match arbiter.live() {
@@ -84,7 +82,10 @@ fn supervise(socket: OwnedFd, token: u128, apps: &Apps, kept: Vec<RawFd>) -> i32
     }
 }
 
-fn start<'a>(link: &mut Link, token: u128, apps: &'a Apps, kept: Vec<RawFd>) -> Result<Arbiter<'a>> {
+fn start<'a>(link: &mut Link, token: u128, apps: &'a Apps) -> Result<Arbiter<'a>> {
+    // Its own come from here on; what is open already belongs to the program.
+    let mut kept = fd::listed()?;
+    kept.retain(|fd| *fd != link.fd().as_raw_fd());
     let mut config = match link.receive(Some(CONFIG_TIMEOUT))? {
         Some(message) => message.expect(Kind::Config)?,
         None => {
@@ -134,7 +135,7 @@ fn prepare(settings: &mut Settings, kept: Vec<RawFd>) -> Result<Surroundings> {
 }
 
 /// One without a host and without a door.
-fn new<'a>(
+pub(super) fn new<'a>(
     settings: Settings,
     apps: &'a Apps,
     surroundings: Surroundings,
@@ -166,7 +167,7 @@ fn new<'a>(
         next_client: 1,
         next_serial: 0,
         tidy_at: 0,
-        poll: Poll::new()?,
+        poll: Poll::new().map_err(named_io("epoll_create1"))?,
         policy,
         host: None,
         host_pidfd: None,

@@ -3,6 +3,7 @@
 //! It is put together when somebody asks, from what is known anyhow. Only the history is kept for it.
 
 use super::core::Arbiter;
+use super::totals::Totals;
 use crate::conn::Message;
 use crate::pool::{Life, PoolState, SlotIndex};
 use crate::ring::State;
@@ -10,11 +11,13 @@ use crate::shm::{Death, LaneState, SlotState};
 use crate::sys::{clock, process};
 use crate::wire::{Kind, Value};
 use std::collections::VecDeque;
+use std::iter::Sum;
 
 /// What has happened, as far as it is of use to somebody who looks later.
 #[derive(Debug)]
 pub struct History {
     born_ns: u64,
+    pub(super) totals: Totals,
     /// Why a worker did not become ready, the last time that one did not.
     boot: Option<(u64, String)>,
     deaths: VecDeque<(u64, SlotIndex, Death)>,
@@ -30,7 +33,12 @@ const LONGEST_REASON: usize = 400;
 impl History {
     /// Begins now.
     pub fn new() -> History {
-        History { born_ns: clock::monotonic_ns(), boot: None, deaths: VecDeque::new() }
+        History {
+            born_ns: clock::monotonic_ns(),
+            totals: Totals::default(),
+            boot: None,
+            deaths: VecDeque::new(),
+        }
     }
 
     /// A worker did not become ready.
@@ -41,6 +49,7 @@ impl History {
 
     /// A worker died.
     pub fn died(&mut self, slot: SlotIndex, death: Death) {
+        self.totals.died += 1;
         if self.deaths.len() == MAX_DEATHS {
             self.deaths.pop_front();
         }
@@ -57,19 +66,23 @@ struct Calls {
     ended: i64,
 }
 
+impl Sum for Calls {
+    fn sum<I: Iterator<Item = Calls>>(all: I) -> Calls {
+        all.fold(Calls::default(), |sum, on| Calls {
+            queued: sum.queued + on.queued,
+            running: sum.running + on.running,
+            ended: sum.ended + on.ended,
+        })
+    }
+}
+
 impl Arbiter<'_> {
     /// The answer to STATUS.
     pub(super) fn answer_status(&self, id: u64) -> Message {
         let now = clock::monotonic_ns();
         let settings = &self.settings;
         let (regions, bytes) = self.regions.totals();
-        let mut calls = Calls::default();
-        for lane in (0..self.lanes.len()).filter(|lane| self.lanes[*lane].is_some()) {
-            let on = self.calls_on(lane);
-            calls.queued += on.queued;
-            calls.running += on.running;
-            calls.ended += on.ended;
-        }
+        let calls: Calls = (0..self.lanes.len()).map(|lane| self.calls_on(lane)).sum();
         let boot = self.history.boot.as_ref();
         let boot = boot.map(|(at, why)| dict([("ago_ms", ms(now, *at)), ("why", why.clone().into())]));
         let path = self.door.as_ref().map(|door| door.endpoint.path().display().to_string());
@@ -86,6 +99,7 @@ impl Arbiter<'_> {
             ("workers_ready", whole(self.policy.ready_workers())),
             ("workers", list(self.tell_workers(now))),
             ("calls", dict_of(calls)),
+            ("totals", self.tell_totals()),
             ("clients_connected", whole(self.clients.values().filter(|c| c.process.is_some()).count())),
             ("clients_silent", whole(self.clients.values().filter(|c| c.process.is_none()).count())),
             ("clients", list(self.tell_clients())),
@@ -129,13 +143,7 @@ impl Arbiter<'_> {
     fn tell_clients(&self) -> impl Iterator<Item = Value> {
         let known = self.clients.iter().filter(|(_, client)| client.process.is_some());
         known.take(MAX_CLIENTS).map(|(number, client)| {
-            let mut calls = Calls::default();
-            for lane in &client.lanes {
-                let on = self.calls_on(*lane);
-                calls.queued += on.queued;
-                calls.running += on.running;
-                calls.ended += on.ended;
-            }
+            let calls: Calls = client.lanes.iter().map(|lane| self.calls_on(*lane)).sum();
             let state = if client.stream.is_some() { "connected" } else { "connection lost" };
             dict([
                 ("client", Value::Int((*number).into())),

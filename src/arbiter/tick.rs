@@ -1,20 +1,24 @@
 //! The slow tick: the backstop for everything that a crash, a stop or a stray write may have lost.
 
 use super::core::Arbiter;
-use super::workers::ring_life;
+use super::workers::{Incarnation, ring_life};
 use crate::limits::LANE_CALLS;
-use crate::pool::{Event, Life, Why};
+use crate::pool::{CallId, Event, Life, Why};
 use crate::ring::State;
 use crate::shm::{Deadline, LaneState, OwnRecord, ResultKey};
-use crate::sys::clock;
 use crate::sys::futex::Kernel;
+use crate::sys::{clock, pidfd};
+use std::os::fd::AsFd;
 
 /// How often it comes, nanoseconds.
 pub const TICK_NS: u64 = 500_000_000;
 /// How long after its deadline a running call counts as one whose client cannot end it.
 const OVERDUE_NS: u64 = 1_000_000_000;
+/// For how long, and for up to twice as long, a worker may have taken a call that it has not begun. Nanoseconds.
+const UNBEGUN_NS: u64 = 4_000_000_000;
 
-/// The words of a lane's calls that the last tick found queued, abandoned or ended; of the others 0, which is no word.
+/// The words of a lane's calls that the last tick found queued, taken and not begun, abandoned or ended; of the others 0,
+/// which is no word.
 /// Half of what an idle client costs the arbiter.
 #[derive(Debug)]
 pub struct Seen([u64; LANE_CALLS]);
@@ -29,11 +33,14 @@ impl Seen {
 impl Arbiter<'_> {
     /// Looks at every word once.
     pub(super) fn tick(&mut self) {
+        crash_point!("arbiter.tick");
         let now = clock::monotonic_ns();
+        let looks = now / UNBEGUN_NS != now.saturating_sub(TICK_NS) / UNBEGUN_NS;
         let timeout = self.settings.timeout_ns();
         let mut stuck = false;
         let mut damaged = Vec::new();
         let mut overdue: Vec<Life> = Vec::new();
+        let mut given_up = Vec::new();
         let mut unseen = Vec::new();
         for lane in self.lanes.iter_mut().flatten() {
             let state = self.registry.lane(lane.index);
@@ -62,6 +69,22 @@ impl Arbiter<'_> {
                         damaged.push((lane.index, lane.serial, why));
                     }
                     (State::Running, Some(life)) => {
+                        let generation = word.generation();
+                        let key = ResultKey { lane: lane.serial, call, generation };
+                        let worker = self.workers.get(&life);
+                        let results = worker.and_then(|w| w.results.as_ref());
+                        let stopped = |w: &Incarnation| pidfd::is_stopped(w.pidfd.as_fd()).unwrap_or(false);
+                        if results.is_some_and(|r| !r.has_begun(key)) && !worker.is_some_and(stopped) {
+                            // It has only just taken it, and has no processor since. Or it knows nothing of it, which would
+                            // be so for ever.
+                            lane.seen.0[call] = if looks || before == word.raw() { word.raw() } else { 0 };
+                            if looks && is_open && before == word.raw() {
+                                let why = format!("a call is with life {life}, which does not run it");
+                                damaged.push((lane.index, lane.serial, why));
+                            }
+                        }
+                        // Whoever took the flag may have stopped before it wrote, and who sends an item sees it taken.
+                        news |= line.stream() != 0 && !lane.control.armed().is_set();
                         // A client that lives ends its expired calls itself; one that is stopped cannot.
                         if let Some(requests) = &lane.requests
                             && let (OwnRecord::Queued(generation), deadline) = requests.own(call)
@@ -76,16 +99,17 @@ impl Arbiter<'_> {
                     }
                     (State::Abandoned, Some(life)) => {
                         lane.seen.0[call] = word.raw();
-                        if before == word.raw() {
-                            let key = ResultKey { lane: lane.serial, call, generation: word.generation() };
-                            let results = self.workers.get(&life).and_then(|w| w.results.as_ref());
-                            // A stray write may name a worker that has nothing to do with the call: where nobody waits
-                            // for it, that one must not pay.
-                            if is_closing && results.is_some_and(|r| !r.has_begun(key)) {
-                                let _ = line.acknowledge(word.generation(), ring_life(life));
-                            } else {
-                                overdue.push(life);
-                            }
+                        let generation = word.generation();
+                        let key = ResultKey { lane: lane.serial, call, generation };
+                        let results = self.workers.get(&life).and_then(|w| w.results.as_ref());
+                        let has_begun = results.is_none_or(|r| r.has_begun(key));
+                        // A stray write may name a worker that has nothing to do with the call: where nobody waits
+                        // for it, that one must not pay.
+                        if has_begun || is_open && before == word.raw() {
+                            given_up
+                                .push((life, CallId { lane: lane.serial, call, generation: generation.0 }));
+                        } else if is_closing && before == word.raw() {
+                            let _ = line.acknowledge(generation, ring_life(life));
                         }
                     }
                     (State::Done | State::Lost | State::Acked, _) => {
@@ -111,6 +135,10 @@ impl Arbiter<'_> {
         for (index, serial, why) in damaged {
             self.suspect(index, serial, &why);
         }
+        self.review_given_up();
+        for (life, call) in given_up {
+            self.decide(Event::GivenUp { life, call });
+        }
         for life in overdue {
             self.decide(Event::Cordon { life, why: Why::Deadline });
         }
@@ -124,6 +152,24 @@ impl Arbiter<'_> {
         self.reclaim_closing();
         self.tidy(now);
         self.flush_waiting();
+    }
+
+    /// Tells the policy which of the calls that it knows to be given up are over.
+    pub(super) fn review_given_up(&mut self) {
+        let is_kept = |life: Life, call: CallId| {
+            let lane = self.lanes.iter().flatten().find(|lane| lane.serial == call.lane);
+            let word = lane.and_then(|lane| lane.control.lines().get(call.call)).and_then(|l| l.look().ok());
+            word.is_some_and(|word| {
+                word.state() == State::Abandoned
+                    && word.generation().0 == call.generation
+                    && word.life() == Some(ring_life(life))
+            })
+        };
+        let over: Vec<_> =
+            self.policy.given_up_calls().filter(|(life, call)| !is_kept(*life, *call)).collect();
+        for (life, call) in over {
+            self.decide(Event::LetGo { life, call });
+        }
     }
 
     /// Death marks, where the end of a thread cannot be watched.

@@ -56,7 +56,9 @@ impl Arbiter<'_> {
     pub(super) fn flush_waiting(&mut self) {
         let workers = self.workers.values_mut().flat_map(|worker| [&mut worker.control, &mut worker.fetch]);
         let clients = self.clients.values_mut().map(|client| &mut client.stream);
-        for stream in workers.chain(clients).flatten().filter(|stream| stream.is_waiting()) {
+        for stream in
+            workers.chain(clients).chain([&mut self.host]).flatten().filter(|stream| stream.is_waiting())
+        {
             // What is wrong with a connection is found when it is read.
             let _ = stream.flush();
         }

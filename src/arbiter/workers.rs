@@ -3,15 +3,20 @@
 use super::core::Arbiter;
 use super::token::Source;
 use crate::conn::{Message, Received, Stream};
-use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::pool::{Ended, Event, Life, SlotIndex, Why};
+use crate::error::{Cause, Error, Kind as ErrorKind, Result};
+use crate::pool::{CallId, Ended, Event, Life, SlotIndex, Why};
 use crate::shm::{Death, Owner, RegionKind, Results, SlotState, layout_hash};
-use crate::sys::process::{self, ExitStatus, Fork, Pid};
-use crate::sys::{clock, pidfd, socket};
+#[cfg(not(stokehold_fuzzing))]
+use crate::sys::process::Fork;
+use crate::sys::process::{self, ExitStatus, Pid};
+use crate::sys::{clock, fd, is_hang_up, pidfd, socket};
 use crate::wire::Kind;
-use crate::worker::{self, Boot};
+use crate::worker::Boot;
+#[cfg(not(stokehold_fuzzing))]
+use crate::worker::{run, run_library};
 use nix::sys::signal::Signal;
 use std::os::fd::{AsFd, OwnedFd};
+#[cfg(not(stokehold_fuzzing))]
 use std::path::Path;
 
 /// One life, from its fork to its reap.
@@ -31,6 +36,8 @@ pub struct Incarnation {
     pub since_ns: u64,
     /// Told to leave in an orderly way: the end of its threads is no death mark.
     pub drained: bool,
+    /// As which client it makes calls of its own, once it does.
+    pub client: Option<u32>,
 }
 
 impl Arbiter<'_> {
@@ -47,24 +54,18 @@ impl Arbiter<'_> {
             first_parker: place * self.settings.threads,
             control: control_child,
             fetch: fetch_child,
-            registry: self.registry.fd().try_clone_to_owned()?,
-            board: self.board.fd().try_clone_to_owned()?,
+            registry: fd::duplicate(self.registry.fd())?,
+            board: fd::duplicate(self.board.fd())?,
             apps: self.settings.apps.clone(),
             mode: self.settings.mode,
-            quota: self.settings.worker_quota,
-            timeout_ns: self.settings.timeout_ns(),
+            bounds: self.settings.bounds(),
         };
         socket::set_nonblocking(control.as_fd(), true)?;
         socket::set_nonblocking(fetch.as_fd(), true)?;
         self.registry.forget_death(ring_life(life));
-        let pid = match process::fork()? {
-            Fork::Child => match &self.settings.library {
-                Some(path) => worker::run_library(&self.surroundings, boot, Path::new(path)),
-                None => worker::run(&self.surroundings, boot, self.apps),
-            },
-            Fork::Parent(pid) => pid,
-        };
-        drop(boot);
+        crash_point!("arbiter.spawn", "fork");
+        let pid = self.birth(boot)?;
+        crash_point!("arbiter.spawn.forked");
         // The child does the same; whoever comes first.
         let _ = process::new_group(pid);
         let (control, fetch) = (Stream::new(control), Stream::new(fetch));
@@ -76,6 +77,7 @@ impl Arbiter<'_> {
         });
         // One that cannot be watched is nobody's: it would run, and stay a zombie, without being noticed.
         let handle = watched.inspect_err(|_| process::kill_and_reap(pid))?;
+        crash_point!("arbiter.spawn.watched");
         self.registry.set_slot(place, Some(ring_life(life)), SlotState::Booting, pid.as_raw() as u32);
         let incarnation = Incarnation {
             slot,
@@ -89,10 +91,30 @@ impl Arbiter<'_> {
             state: SlotState::Booting,
             since_ns: clock::monotonic_ns(),
             drained: false,
+            client: None,
         };
         self.workers.insert(life, incarnation);
         log::debug!("worker {pid} is life {life}");
         Ok(())
+    }
+
+    /// The process of a worker. The child never returns from here.
+    #[cfg(not(stokehold_fuzzing))]
+    fn birth(&self, boot: Boot) -> Result<Pid> {
+        match process::fork()? {
+            Fork::Child => match &self.settings.library {
+                Some(path) => run_library(&self.surroundings, boot, Path::new(path)),
+                None => run(&self.surroundings, boot, self.apps),
+            },
+            Fork::Parent(pid) => Ok(pid),
+        }
+    }
+
+    /// A fuzz target plays the worker.
+    #[cfg(stokehold_fuzzing)]
+    fn birth(&self, boot: Boot) -> Result<Pid> {
+        let _forks = (self.apps, &self.surroundings);
+        super::rig::birth(boot)
     }
 
     /// Something came on one of a worker's sockets.
@@ -105,6 +127,8 @@ impl Arbiter<'_> {
             self.converse(source, &mut stream, |arbiter, message| arbiter.worker_asks(life, message));
         match outcome {
             Ok(Received::End) => self.unwatch(stream.fd()), // its pidfd tells of its death, not this
+            // Neither does this: it died before it had read what it was told.
+            Err(error) if is_hang_up(&error) => self.unwatch(stream.fd()),
             Ok(_) => {
                 if let Some(worker) = self.workers.get_mut(&life) {
                     let place = if on_control { &mut worker.control } else { &mut worker.fetch };
@@ -121,11 +145,21 @@ impl Arbiter<'_> {
         }
     }
 
+    /// A client has read what only this life can have written, and no correct worker writes.
+    pub(super) fn accused(&mut self, client: u32, life: u16, why: &str) {
+        let lives =
+            |life: &Life| self.workers.get(life).is_some_and(|worker| worker.state != SlotState::Dying);
+        if let Some(life) = Life::new(life).filter(lives) {
+            self.trouble(format!("worker of life {life}: client {client} has read nonsense of its: {why}"));
+            self.decide(Event::Cordon { life, why: Why::Corrupt });
+        }
+    }
+
     fn worker_asks(&mut self, life: Life, mut message: Message) -> Result<Option<Message>> {
         let id = message.id;
         match message.kind {
             // The want is ours: it is no sign that the worker is broken.
-            Kind::Hello | Kind::Register if message.fds_lost => {
+            Kind::Hello | Kind::Register | Kind::Connect if message.fds_lost => {
                 let error =
                     Error::os("recvmsg", libc::EMFILE).context("the arbiter may not open more descriptors");
                 Ok(Some(Message::refused(&error).answering(id)))
@@ -151,7 +185,7 @@ impl Arbiter<'_> {
                     Err(error) => return Ok(Some(Message::refused(&error).answering(id))),
                 };
                 if let Some(worker) = self.workers.get_mut(&life) {
-                    worker.results = Results::of(&region);
+                    worker.results = Results::of(region);
                 }
                 let welcome = Message::new(Kind::Welcome)
                     .with("index", region_id.index as i64)
@@ -159,7 +193,15 @@ impl Arbiter<'_> {
                 Ok(Some(welcome.answering(id)))
             }
             Kind::Ready => {
+                // Once: each thread that is watched costs a descriptor, which others need.
+                if self.workers.get(&life).is_none_or(|worker| worker.state != SlotState::Booting) {
+                    return Ok(None);
+                }
                 if let Some(wire_tids) = message.field("tids").and_then(|v| v.as_list()) {
+                    if wire_tids.len() > self.settings.threads + 1 {
+                        let why = format!("a worker with {} threads", wire_tids.len());
+                        return Err(Error::new(ErrorKind::Frame(why.into())));
+                    }
                     let tids: Vec<i32> = wire_tids
                         .iter()
                         .filter_map(|v| v.as_int())
@@ -170,12 +212,17 @@ impl Arbiter<'_> {
                 if let Some(worker) = self.workers.get(&life) {
                     log::info!("worker {} is ready (life {life})", worker.pid);
                 }
+                crash_point!("arbiter.ready");
                 self.decide(Event::Ready { life });
                 Ok(None)
             }
             Kind::Refused => {
                 let text = message.str("why").unwrap_or("no reason given").to_owned();
-                self.boot_failed(text.clone());
+                // Of an older build, or nonsense: as one that says nothing of it.
+                match message.int::<u8>("passing") {
+                    Ok(1) => self.boot_ended(format!("a worker cannot boot: {text}")),
+                    _ => self.boot_failed(text.clone()),
+                }
                 self.decide(Event::BootError { life, text });
                 Ok(None)
             }
@@ -184,6 +231,11 @@ impl Arbiter<'_> {
                 let pid = self.workers.get(&life).map_or(0, |worker| worker.pid.as_raw());
                 self.trouble(format!("worker {pid} (life {life}) is replaced: {late}"));
                 self.decide(Event::Cordon { life, why: Why::Deadline });
+                Ok(None)
+            }
+            Kind::Interrupt => {
+                let call = call_in(&message)?;
+                self.decide(Event::Interrupted { life, call });
                 Ok(None)
             }
             Kind::Suspect => {
@@ -202,10 +254,37 @@ impl Arbiter<'_> {
                 let owner = Owner::Life(life.get());
                 self.answer_register(id, RegionKind::Growth, fd, len, owner).map(Some)
             }
+            Kind::Connect => {
+                let [fd] = message.take_fds()?;
+                Ok(Some(match self.connect_worker(life, fd) {
+                    Ok(()) => Message::new(Kind::Connect).answering(id),
+                    Err(error) => Message::refused(&error).answering(id),
+                }))
+            }
             Kind::Fetch => Ok(Some(self.answer_fetch(&message))),
             Kind::Retire => self.retire_region(&message, |_, owner| owner == Owner::Life(life.get())),
             other => Err(Error::new(ErrorKind::Frame(format!("a worker sent a message {other:?}").into()))),
         }
+    }
+
+    /// A worker becomes a client of the pool, for the calls that its apps make: one of each life, as it needs no more, and
+    /// none of one that does not run calls.
+    fn connect_worker(&mut self, life: Life, fd: OwnedFd) -> Result<()> {
+        let wrong = |why: &'static str| Err(Error::bad_request(why));
+        let Some(worker) = self.workers.get(&life) else { return wrong("a client of a worker that is gone") };
+        if matches!(worker.state, SlotState::Booting | SlotState::Dying) {
+            return wrong("a client of a worker that runs no calls");
+        }
+        // The one before it may have been refused, and it may have let that go.
+        if worker.client.is_some_and(|number| self.clients.contains_key(&number)) {
+            return wrong("a second client of one worker");
+        }
+        self.check_spare(fd.as_fd())?;
+        let number = self.accept(fd, None)?;
+        if let Some(worker) = self.workers.get_mut(&life) {
+            worker.client = Some(number);
+        }
+        Ok(())
     }
 
     /// Watches the threads of a worker, so that its death is known before its memory is torn down.
@@ -235,12 +314,16 @@ impl Arbiter<'_> {
         }
         if let Some(status) = process::exit_hint(worker.pid) {
             let cause = match status {
-                ExitStatus::Exited(n) => crate::error::Cause::Exit(n),
-                ExitStatus::Signaled(n) => crate::error::Cause::Signal(n),
+                ExitStatus::Exited(n) => Cause::Exit(n),
+                ExitStatus::Signaled(n) if self.policy.is_own_signal(life, Ended::Signaled(n)) => {
+                    Why::Deadline.cause()
+                }
+                ExitStatus::Signaled(n) => Cause::Signal(n),
             };
             let pid = worker.pid.as_raw() as u32;
             self.registry.record_death(Death { life: ring_life(life), pid, cause });
         }
+        crash_point!("arbiter.marked");
         self.decide(Event::Marked { life });
         self.ring_callers_of(life);
     }
@@ -250,6 +333,7 @@ impl Arbiter<'_> {
         // What it said before it died comes first: that it was ready, most of all.
         self.worker_said(life, true);
         let Some(worker) = self.workers.get(&life) else { return };
+        crash_point!("arbiter.gone");
         match pidfd::status(worker.pidfd.as_fd()) {
             Ok(Some(status)) => {
                 if worker.state == SlotState::Booting {
@@ -271,10 +355,27 @@ impl Arbiter<'_> {
 
     /// Sends a signal to a worker that is not reaped.
     pub(super) fn kill(&mut self, life: Life, signal: Signal) {
+        crash_point!("arbiter.kill");
         if let Some(worker) = self.workers.get(&life)
             && let Err(error) = pidfd::send_signal(worker.pidfd.as_fd(), signal)
         {
             log::debug!("worker {} of life {life}: {error}", worker.pid);
+        }
+    }
+
+    /// Asks a worker to signal the thread that runs this call. If it does not answer, the policy does without.
+    pub(super) fn interrupt(&mut self, life: Life, call: CallId) {
+        let Some(number) = self.settings.policy.cancel_signal else { return };
+        let Some(stream) = self.workers.get_mut(&life).and_then(|worker| worker.control.as_mut()) else {
+            return;
+        };
+        let question = Message::new(Kind::Interrupt)
+            .with("lane", call.lane as i64)
+            .with("call", call.call as i64)
+            .with("generation", i64::from(call.generation))
+            .with("signal", number);
+        if let Err(error) = stream.queue(question).and_then(|()| stream.flush()) {
+            log::debug!("life {life} was not told of a call that was given up: {error}");
         }
     }
 
@@ -289,6 +390,7 @@ impl Arbiter<'_> {
     pub(super) fn drain(&mut self, life: Life) {
         let Some(worker) = self.workers.get_mut(&life) else { return };
         worker.drained = true;
+        crash_point!("arbiter.drain");
         let Some(stream) = &mut worker.control else { return };
         if let Err(error) = stream.queue(Message::new(Kind::Stop)).and_then(|()| stream.flush()) {
             log::debug!("worker {} of life {life} was not told to drain: {error}", worker.pid);
@@ -298,6 +400,7 @@ impl Arbiter<'_> {
     /// The last of a life: reaped, its descriptors closed.
     pub(super) fn reap(&mut self, life: Life) {
         let Some(worker) = self.workers.remove(&life) else { return };
+        crash_point!("arbiter.reap");
         if let Err(error) = pidfd::reap(worker.pidfd.as_fd()) {
             log::debug!("worker {}: {error}", worker.pid);
         }
@@ -308,8 +411,15 @@ impl Arbiter<'_> {
         for thread in &worker.threads {
             self.unwatch(thread.as_fd());
         }
+        crash_point!("arbiter.reaped");
         self.registry.set_slot(worker.place, None, SlotState::Empty, 0);
     }
+}
+
+/// The call that a message is about.
+fn call_in(message: &Message) -> Result<CallId> {
+    let (lane, call) = (message.bits("lane")?, message.int("call")?);
+    Ok(CallId { lane, call, generation: message.int("generation")? })
 }
 
 /// The same number in the ring's type; both are never zero.

@@ -2,36 +2,73 @@
 
 use super::Pending;
 use super::connection::{Client, Shared};
+use super::deadlines::Deadlines;
 use super::flight::Flight;
 use super::lane::{Held, Lane};
+use super::outer::Outer;
+use super::submission::Submission;
+use super::unlent::Unlent;
 use super::{Response, lease};
 use crate::error::{Bound, Code, Error, Kind as ErrorKind, Result};
 use crate::limits::{INLINE_LEN, LANE_CALLS};
 use crate::primitive::{AtomicU64, Ordering, spin_loop};
 use crate::ring::{CallLine, Generation, Reason, SubmitError, wake_one};
-use crate::shm::{Body, Deadline, OwnRecord, Placed, PoolState};
-use crate::sys::clock;
+use crate::shm::{
+    Body, CONTEXT, Chain, IDEMPOTENT, OwnRecord, Place, PoolState, ResultKey, STREAM_START, StreamBlock,
+};
 use crate::sys::futex::Kernel;
-use crate::wire::{self, EncodeArgs, EncodeKwargs, Encoder, Header, Kind, Reference};
-use std::cell::Cell;
+use crate::wire::{self, EncodeArgs, EncodeKwargs, Encoder, Header, Kind};
 use std::sync::{Arc, PoisonError};
 
 /// A call being put together. Nothing is sent before [`execute`](Call::execute) or [`submit`](Call::submit).
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is executed or submitted"]
 pub struct Call<'c, A = (), K = ()> {
-    shared: &'c Arc<Shared>,
+    shared: std::result::Result<&'c Arc<Shared>, Box<ErrorKind>>,
     app: &'c str,
     action: &'c str,
     args: A,
     kwargs: K,
     deadline_ms: Option<u64>,
+    queue_ms: Option<u64>,
+    item_ms: Option<u64>,
     idempotent: bool,
+    /// The call that it is made in, if an app makes it.
+    outer: Option<Box<Outer>>,
 }
 
 impl<'c> Call<'c> {
     pub(super) fn new(shared: &'c Arc<Shared>, app: &'c str, action: &'c str) -> Call<'c> {
-        Call { shared, app, action, args: (), kwargs: (), deadline_ms: None, idempotent: false }
+        Call::of(Ok(shared), app, action)
+    }
+
+    /// One that cannot be sent, for this reason.
+    pub(crate) fn refused(why: ErrorKind, app: &'c str, action: &'c str) -> Call<'c> {
+        Call::of(Err(Box::new(why)), app, action)
+    }
+
+    /// The same, made in another one.
+    pub(super) fn within(self, outer: Outer) -> Call<'c> {
+        Call { outer: Some(Box::new(outer)), ..self }
+    }
+
+    fn of(
+        shared: std::result::Result<&'c Arc<Shared>, Box<ErrorKind>>,
+        app: &'c str,
+        action: &'c str,
+    ) -> Call<'c> {
+        Call {
+            shared,
+            app,
+            action,
+            args: (),
+            kwargs: (),
+            deadline_ms: None,
+            queue_ms: None,
+            item_ms: None,
+            idempotent: false,
+            outer: None,
+        }
     }
 }
 
@@ -39,14 +76,16 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
     /// With these arguments: a tuple of up to eight, or a slice of values. A [`Lease`](super::Lease) among them is
     /// lent in place.
     pub fn args<B: EncodeArgs>(self, args: B) -> Call<'c, B, K> {
-        let Call { shared, app, action, args: _, kwargs, deadline_ms, idempotent } = self;
-        Call { shared, app, action, args, kwargs, deadline_ms, idempotent }
+        let Call { shared, app, action, args: _, kwargs, deadline_ms, queue_ms, item_ms, idempotent, outer } =
+            self;
+        Call { shared, app, action, args, kwargs, deadline_ms, queue_ms, item_ms, idempotent, outer }
     }
 
     /// With these named arguments: pairs of name and value.
     pub fn kwargs<L: EncodeKwargs>(self, kwargs: L) -> Call<'c, A, L> {
-        let Call { shared, app, action, args, kwargs: _, deadline_ms, idempotent } = self;
-        Call { shared, app, action, args, kwargs, deadline_ms, idempotent }
+        let Call { shared, app, action, args, kwargs: _, deadline_ms, queue_ms, item_ms, idempotent, outer } =
+            self;
+        Call { shared, app, action, args, kwargs, deadline_ms, queue_ms, item_ms, idempotent, outer }
     }
 
     /// Ends with `Deadline` this many milliseconds from when it is sent, whether it waits or runs. A worker that
@@ -54,6 +93,22 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
     /// passed.
     pub fn deadline_ms(mut self, ms: u64) -> Self {
         self.deadline_ms = Some(ms);
+        self
+    }
+
+    /// Ends with `Deadline` of [`Limit::Queue`](crate::Limit::Queue) if no worker has taken it this many milliseconds
+    /// after it was sent: then the app never sees it. From the moment that a worker takes it this limit means nothing.
+    /// It is kept, as all limits are, by who waits for the call or looks at it: what nobody looks at may be taken later. 0
+    /// is for a worker that takes it at once.
+    pub fn queue_ms(mut self, ms: u64) -> Self {
+        self.queue_ms = Some(ms);
+        self
+    }
+
+    /// For streams and contexts: ends with `Deadline` of [`Limit::Item`](crate::Limit::Item) if the next item has not come
+    /// within so many milliseconds after it was asked for. No limit by default.
+    pub fn item_ms(mut self, ms: u64) -> Self {
+        self.item_ms = Some(ms);
         self
     }
 
@@ -66,19 +121,22 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
     /// Sends the call and waits for its one outcome. Blocks the calling thread, and no other.
     ///
     /// # Errors
-    /// Any of the outcomes of [`Code`] 1 to 10.
+    /// Any of the outcomes of [`Code`] 1 to 12.
     pub fn execute(self) -> Result<Response> {
-        let deadline = self.deadline();
-        let first = match self.send(deadline).and_then(Flight::wait) {
-            Ok(response) => return Ok(response),
-            Err(error) => error,
+        let deadlines = self.deadlines();
+        let outcome = match self.send(deadlines, 0, true) {
+            Ok(flight) => flight.wait(),
+            Err(error) => Err(error),
         };
-        if !self.may_retry(&first) {
-            return Err(first);
-        }
-        match self.send(deadline) {
+        let again = match &outcome {
+            Err(first) if !self.may_retry(first) => return outcome,
+            Err(first) if first.started() == Some(true) => deadlines.once_taken(),
+            Err(_) => deadlines,
+            Ok(_) => return outcome,
+        };
+        match self.send(again, 0, true) {
             // A lease of a lane that was replaced meanwhile cannot be sent again: then the first outcome stands.
-            Err(second) if second.code() == Code::BadRequest => Err(first),
+            Err(second) if second.code() == Code::BadRequest => outcome,
             Err(second) => Err(second),
             Ok(flight) => flight.wait(),
         }
@@ -97,11 +155,20 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
     }
 
     pub(super) fn launch(&self) -> Result<Flight> {
-        self.send(self.deadline())
+        self.send(self.deadlines(), 0, false)
+    }
+
+    /// Sends it for who takes the items of its answer. Only a limit of its own holds for it.
+    pub(super) fn open(&self, flags: u64) -> Result<Flight> {
+        self.send(self.limits(None), flags, false)
+    }
+
+    pub(super) fn item_ns(&self) -> Option<u64> {
+        ns(self.item_ms)
     }
 
     pub(super) fn is_of(&self, client: &Arc<Shared>) -> bool {
-        Arc::ptr_eq(self.shared, client)
+        self.shared.as_ref().is_ok_and(|shared| Arc::ptr_eq(shared, client))
     }
 
     /// A call that its dead worker certainly never began is sent again once; one that may have run only if its
@@ -114,41 +181,63 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         }
     }
 
-    fn deadline(&self) -> Deadlines {
-        // A cheap clock that is a little behind is good enough for a limit that is far away.
-        let now = |ns| if ns > FAR_NS { clock::coarse_ns() } else { clock::monotonic_ns() };
-        let sent_ns = Cell::new(0);
-        let at = |ns: u64| {
-            sent_ns.set(now(ns));
-            sent_ns.get().saturating_add(ns).max(1)
-        };
-        let own = self.deadline_ms.map(|ms| ms.saturating_mul(1_000_000));
-        let (first, own) = match (own, self.shared.timeout_ns) {
-            (Some(own), Some(timeout)) if own > timeout => (Some(at(timeout)), Some(at(own))),
-            (Some(own), _) => {
-                let own = Some(at(own));
-                (own, own)
-            }
-            (None, timeout) => (timeout.map(at), None),
-        };
-        Deadlines { first: Deadline(first), own: Deadline(own), sent_ns: sent_ns.get() }
+    fn deadlines(&self) -> Deadlines {
+        self.limits(self.shared.as_ref().ok().and_then(|shared| shared.timeout_ns))
     }
 
-    fn send(&self, deadline: Deadlines) -> Result<Flight> {
-        let shared = self.shared;
+    /// From now on, with the pool's own.
+    fn limits(&self, pool: Option<u64>) -> Deadlines {
+        let limits = Deadlines::from_now(ns(self.deadline_ms), pool, ns(self.queue_ms));
+        match &self.outer {
+            None => limits,
+            Some(outer) => limits.within(outer.deadline_ns),
+        }
+    }
+
+    /// Sends it; `waits` if this thread does nothing else until its end.
+    fn send(&self, deadlines: Deadlines, flags: u64, waits: bool) -> Result<Flight> {
+        self.publish(deadlines, flags, waits).map_err(Error::of_call)
+    }
+
+    fn publish(&self, deadlines: Deadlines, flags: u64, waits: bool) -> Result<Flight> {
+        let shared = *self.shared.as_ref().map_err(|why| Error::new(ErrorKind::clone(why)))?;
+        let chain = match &self.outer {
+            None => Chain::default(),
+            Some(outer) if waits => outer.waited_for(shared.app_threads)?,
+            // It waits until the app has started.
+            Some(outer) if flags & CONTEXT != 0 => {
+                outer.waited_for(shared.app_threads)?;
+                outer.chain
+            }
+            Some(outer) => outer.chain,
+        };
         shared.check()?;
         shared.check_app(self.app, self.action)?;
         let lane = shared.sound_lane()?;
         let (call, generation) = lane.take()?;
         // From here on the call is ours: it goes back, or a flight takes it.
         let taken = Taken { lane: &lane, call, generation };
-        self.encode(&lane, call)?;
+        self.encode(shared, &lane, call, flags | chain.flags())?;
+        let outbox = match flags & CONTEXT {
+            0 => None,
+            _ => Some(open_outbox(shared, &lane, call, generation)?),
+        };
         std::mem::forget(taken);
-        lane.requests.set_limit(call, deadline.own);
-        let (deadline, sent_ns) = (deadline.first, deadline.sent_ns);
-        lane.requests.state(call, OwnRecord::Queued(generation), deadline);
+        lane.requests.set_limit(call, deadlines.own);
+        lane.requests.state(call, OwnRecord::Queued(generation), deadlines.first);
+        let fly = |lane| {
+            let outer = self.outer.as_ref().map(|outer| outer.call.clone());
+            let sent = Submission { shared: shared.clone(), lane, call, generation };
+            let flight = Flight::new(sent, deadlines, outer);
+            match outbox {
+                None => flight,
+                Some(outbox) => flight.sending(outbox),
+            }
+        };
         let queue = lane.queue(&shared.board);
+        crash_point!("client.submit.recorded");
         let submitted = queue.publish(call, generation).and_then(|()| {
+            crash_point!("client.submit.published");
             if lane.is_hot(call) && was_taken(lane.line(call)) {
                 return Ok(false);
             }
@@ -157,7 +246,7 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         });
         match submitted {
             Ok(true) => {}
-            Ok(false) => return Ok(Flight::new(shared.clone(), lane, call, generation, deadline, sent_ns)),
+            Ok(false) => return Ok(fly(lane)),
             Err(SubmitError::Full) => {
                 lane.put_back(call, generation.next());
                 return Err(Error::new(ErrorKind::Overloaded {
@@ -182,40 +271,39 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
                 lane.line(call).refuse(generation, reason);
             }
             None => wake_one(shared.board.idle(), shared.board.spinner(), |parker| {
+                crash_point!("client.submit.token");
                 if let Some(doorbell) = shared.board.doorbell(parker) {
                     doorbell.ring(&Kernel);
                 }
             }),
         }
-        Ok(Flight::new(shared.clone(), lane, call, generation, deadline, sent_ns))
+        Ok(fly(lane))
     }
 
     /// Writes the record: inline if it fits, else with its body in a block.
-    fn encode(&self, lane: &Arc<Lane>, call: usize) -> Result<()> {
+    fn encode(&self, shared: &Shared, lane: &Arc<Lane>, call: usize, flags: u64) -> Result<()> {
         let mut place = [0; INLINE_LEN];
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let header = |len: usize| Header { kind: Kind::Request, len: len as u32, id }.encode();
+        let flags = flags | if self.idempotent { IDEMPOTENT } else { 0 };
+        if let (Some(args), Some(kwargs)) = (self.args.encoded_args(), self.kwargs.encoded_kwargs())
+            && let Some(len) = wire::request_of(self.app, self.action, args, kwargs, &mut place)
+        {
+            lane.requests.record(call).write(header(len), Body::Inline(len), flags, &place[..len]);
+            return Ok(());
+        }
         let mut sent = lease::Sent::new();
         let mut e = Encoder::new(&mut place);
         self.encode_into(&mut e)?;
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let header = |len: usize| Header { kind: Kind::Request, len: len as u32, id }.encode();
-        let flags = u64::from(self.idempotent);
         match e.finish() {
             Ok(len) => {
                 lane.requests.record(call).write(header(len), Body::Inline(len), flags, &place[..len]);
             }
             Err(more) => {
-                let placed = lane.store.allocate(more.needed, &self.shared.arbiter.for_lane(lane.serial))?;
-                let mut block = Unlent { lane, placed: Some(placed) };
-                sent.clear();
-                let mut e = Encoder::new(block.bytes_mut());
-                let encoded = self.encode_into(&mut e).map(|()| e.finish());
-                let Ok(Ok(len)) = encoded else {
-                    return Err(Error::bad_request("an argument changed while it was encoded"));
-                };
-                block.lend(call, |place| {
-                    let body = Body::Block { region: place.region, offset: place.offset, len };
-                    lane.requests.record(call).write(header(len), body, flags, &[]);
-                });
+                let encode = |e: &mut Encoder<'_>| self.encode_into(e);
+                let (block, body) = Unlent::encode(shared, lane, more.needed, &mut sent, encode)?;
+                lane.requests.record(call).write(header(body.bytes()), body, flags, &[]);
+                block.lend(|held| lane.lend(call, held));
             }
         }
         sent.tie(lane, call).map_err(Error::bad_request)
@@ -225,6 +313,26 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         wire::request(self.app, self.action, &self.args, &self.kwargs, e)
             .map_err(|e| Error::bad_request(format!("the arguments cannot be encoded: {e}")))
     }
+}
+
+/// The ring of the items that will go to the app, lent with the call.
+#[cold]
+fn open_outbox(
+    shared: &Arc<Shared>,
+    lane: &Arc<Lane>,
+    call: usize,
+    generation: Generation,
+) -> Result<StreamBlock> {
+    let placed = shared.allocate(lane, StreamBlock::LEN)?;
+    let key = ResultKey { lane: lane.serial, call, generation };
+    let outbox = StreamBlock::create(&placed, key);
+    let place = Place::Record { region: placed.id.index, offset: placed.block.offset };
+    lane.lend(call, Held::Body(placed));
+    let cursor = lane.requests.cursor(call);
+    cursor.back.store(place.pack(), Ordering::Relaxed);
+    cursor.attach(key.pack(), STREAM_START);
+    crash_point!("client.context.lent");
+    Ok(outbox)
 }
 
 /// A call that is being put together: it goes back if that fails, also by a panic of an argument.
@@ -240,42 +348,8 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// A block for the body of a request, until it is lent with the call.
-struct Unlent<'l> {
-    lane: &'l Lane,
-    placed: Option<Placed>,
-}
-
-impl Unlent<'_> {
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        self.placed.as_mut().map_or(&mut [], Placed::bytes_mut)
-    }
-
-    fn lend(mut self, call: usize, write: impl FnOnce(Reference)) {
-        if let Some(placed) = self.placed.take() {
-            write(placed.reference());
-            self.lane.lend(call, Held::Body(placed));
-        }
-    }
-}
-
-impl Drop for Unlent<'_> {
-    fn drop(&mut self) {
-        if let Some(placed) = self.placed.take() {
-            self.lane.store.free(placed);
-        }
-    }
-}
-
-/// When a call ends.
-#[derive(Clone, Copy, Debug)]
-struct Deadlines {
-    /// The caller's own or the pool's, whichever comes first.
-    first: Deadline,
-    /// The caller's own. The pool's may be put off, this one not.
-    own: Deadline,
-    /// When they were counted from, if there are any.
-    sent_ns: u64,
+fn ns(ms: Option<u64>) -> Option<u64> {
+    ms.map(|ms| ms.saturating_mul(1_000_000))
 }
 
 /// Whether a worker that watches the line takes the call within a moment. Then no ring entry, hint or doorbell is
@@ -293,9 +367,6 @@ fn was_taken(line: &CallLine) -> bool {
 
 /// Looks at a hot line for its claim.
 const HOT_SPINS: u32 = 24;
-
-/// A deadline this far away may come a timer interrupt early: a thousandth of it.
-const FAR_NS: u64 = 1_000 * clock::COARSE_NS;
 
 /// Request ids are for people and for the broker; nothing is matched by them here.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);

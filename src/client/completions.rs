@@ -1,13 +1,13 @@
 //! Many calls in flight behind one descriptor, for a host with an event loop of its own.
 
 use super::connection::{Client, Shared};
-use super::flight::{Ended, Flight};
+use super::flights::{Flights, Found, Listed, Look};
 use super::lane::Lane;
-use super::waiter::Roused;
 use super::{Call, Response};
 use crate::error::{Error, Result};
 use crate::primitive::Ordering;
 use crate::ring::Armed;
+use crate::shm::STREAM;
 use crate::sys::event::Event;
 use crate::sys::fd::Inheritable;
 use crate::sys::timer::Timer;
@@ -25,6 +25,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// descriptor; it also becomes readable at the next deadline and when the supervising process dies, and now and then
 /// for nothing.
 ///
+/// Streams go through the same loop ([`Call::stream_to`]): each item is a completion with [`more`](Completion::more), one a
+/// look, and calls and streams take turns. An item lies in the worker's memory until its response is dropped; when there is
+/// no room for further ones, that worker waits. So take what is needed and drop it.
+///
 /// `Send + Sync`: calls may be submitted and cancelled on any thread, while one waits at the descriptor. Dropping it
 /// cancels what is in flight. In a forked copy of the process it has nothing.
 ///
@@ -37,9 +41,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// let client = pool.client()?;
 /// let completions = client.completions()?;
 /// client.call("sums:Sums", "add").args((2, 3)).submit_to(&completions, 7)?;
+/// client.call("sums:Sums", "series").args((2, 3)).stream_to(&completions, 8)?;
 /// while completions.in_flight() > 0 {
 ///     while let Some(done) = completions.next_completion() {
-///         println!("{}: {:?}", done.token, done.outcome?.parse::<i64>()?);
+///         match done.outcome {
+///             Ok(item) if done.more => println!("{} goes on: {}", done.token, item.parse::<i64>()?),
+///             Ok(last) => println!("{} has ended: {:?}", done.token, last.value()?),
+///             Err(error) => println!("{} has failed: {error}", done.token),
+///         }
 ///     }
 ///     wait_until_readable(completions.as_fd());
 /// }
@@ -55,13 +64,21 @@ pub struct Completions {
     state: Mutex<State>,
 }
 
-/// How one call of a [`Completions`] ended.
+/// How one call of a [`Completions`] ended, or an item of one that goes on.
 #[derive(Debug)]
 pub struct Completion {
     /// What it was submitted with.
     pub token: u64,
-    /// Its one outcome: any of [`Code`](crate::Code) 1 to 10 where it failed.
+    /// Its one outcome: any of [`Code`](crate::Code) 1 to 12 where it failed. With `more` an item, never an error.
     pub outcome: Result<Response>,
+    /// Whether further ones with this token follow: only after [`Call::stream_to`], until the end.
+    pub more: bool,
+}
+
+impl Completion {
+    fn last(token: u64, outcome: Result<Response>) -> Completion {
+        Completion { token, outcome, more: false }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -82,19 +99,6 @@ struct State {
     orphaned: bool,
 }
 
-#[derive(Debug, Default)]
-struct Flights {
-    all: Vec<Listed>,
-    /// Where the next look begins, so that all get their turn.
-    next: usize,
-}
-
-#[derive(Debug)]
-struct Listed {
-    token: u64,
-    flight: Flight,
-}
-
 /// What the descriptor watches.
 const EVENT: u32 = 0;
 const TIMER: u32 = 1;
@@ -107,7 +111,8 @@ impl Client {
     /// Takes three descriptors.
     ///
     /// # Errors
-    /// `BadRequest` while there is another; `Os` when there are no more descriptors.
+    /// `BadRequest` while there is another; `Os` when there are no more descriptors; `ShuttingDown` or `ArbiterDied` where the
+    /// supervising process is gone.
     pub fn completions(&self) -> Result<Completions> {
         let shared = &self.shared;
         shared.check()?;
@@ -128,14 +133,33 @@ impl<A: EncodeArgs, K: EncodeKwargs> Call<'_, A, K> {
         if !self.is_of(&completions.shared) {
             return Err(Error::bad_request("the completions are another client's"));
         }
-        completions.add(token, self.launch()?);
+        completions.add(Listed::call(token, self.launch()?));
+        Ok(())
+    }
+
+    /// Sends the call; what it answers comes out of `completions`, item by item, each with this token: first the items, in
+    /// order, with [`more`](Completion::more), then the end without, exactly once. The end is what the app returned behind its
+    /// items, or a result that is nothing, or an error. An action that answers with one result has no items, and that
+    /// result is the end. Never blocks for a worker.
+    ///
+    /// Its limits are those of [`stream`](Call::stream). The time of [`item_ms`](Call::item_ms) counts from when the item before
+    /// was taken, the first one's from now.
+    ///
+    /// # Errors
+    /// As with [`submit_to`](Call::submit_to).
+    pub fn stream_to(self, completions: &Completions, token: u64) -> Result<()> {
+        if !self.is_of(&completions.shared) {
+            return Err(Error::bad_request("the completions are another client's"));
+        }
+        let item_ns = self.item_ns();
+        completions.add(Listed::stream(token, self.open(STREAM)?, item_ns));
         Ok(())
     }
 }
 
 impl Completions {
     fn open(shared: &Arc<Shared>) -> Result<Completions> {
-        let event = shared.arbiter.event()?;
+        let event = shared.event()?;
         let (descriptor, timer) = (WatchList::new()?, Timer::new()?);
         descriptor.add(event.as_fd(), EVENT)?;
         descriptor.add(timer.as_fd(), TIMER)?;
@@ -149,7 +173,7 @@ impl Completions {
         })
     }
 
-    /// The next outcome; `None` if there is none yet, and then the descriptor becomes readable when there may be one.
+    /// The next outcome or item; `None` if there is none yet, and then the descriptor becomes readable when there may be one.
     /// Does not block for a worker; but to take an outcome may need an answer of the supervising process: where a result's
     /// memory is that is met for the first time, or a lane for a damaged one.
     ///
@@ -165,13 +189,15 @@ impl Completions {
         }
         let found = state.look().or_else(|| self.arm(&mut state));
         drop(state); // to end a call may take a while
-        let (listed, ended) = found?;
-        Some(Completion { token: listed.token, outcome: listed.flight.end(ended) })
+        Some(match found? {
+            Found::Item(token, item) => Completion { token, outcome: Ok(item), more: true },
+            Found::End(Listed { token, flight, .. }, ended) => Completion::last(token, flight.end(ended)),
+        })
     }
 
-    /// Cancels the calls with this token that are in flight. Their outcomes come out of
+    /// Cancels the calls and streams with this token that are in flight. Their outcomes come out of
     /// [`next_completion`](Completions::next_completion): `Cancelled`, unless another came first. The workers are not
-    /// interrupted; what they answer is dropped. Where there is no such call nothing happens.
+    /// interrupted; what they answer, and items that nobody took, are dropped. Where there is no such call nothing happens.
     pub fn cancel(&self, token: u64) {
         while self.shared.check_process().is_ok() {
             let mut state = self.state();
@@ -181,45 +207,43 @@ impl Completions {
             let outcome = flight.cancel();
             let mut state = self.state();
             state.ending -= 1;
-            state.ended.push_back(Completion { token, outcome });
+            state.ended.push_back(Completion::last(token, outcome));
             drop(state);
             self.event.signal();
         }
     }
 
-    /// How many outcomes are still to come. None in a forked copy.
+    /// How many outcomes are still to come; a stream has one, its end. None in a forked copy.
     pub fn in_flight(&self) -> usize {
         if self.shared.check_process().is_err() {
             return 0; // nor is the lock to be waited for: who holds it may not exist here
         }
         let state = self.state();
-        state.flights.all.len() + state.ended.len() + state.ending
+        state.flights.len() + state.ended.len() + state.ending
     }
 
-    fn add(&self, token: u64, flight: Flight) {
+    fn add(&self, mut listed: Listed) {
         let mut state = self.state();
-        let mut listed = Listed { token, flight };
-        // Who waits could not look at this one, and took every alarm so far for other calls': that its lane is damaged
-        // or the supervising process dead will not be said again. Nobody waits: who asks next finds it.
+        // Who waits could not look at this one, and took every alarm so far for other calls': of its items so far, that its
+        // lane is damaged or the supervising process dead will not be said again. Nobody waits: who asks next finds it.
         if !state.armed.is_empty() {
-            let flight = &mut listed.flight;
-            let is_over = flight.look_around(Roused::Rung).is_some();
-            let is_armed = state.armed.iter().any(|armed| Arc::ptr_eq(armed, flight.lane()));
-            if is_over || !is_armed {
+            let is_due = listed.is_due();
+            let is_armed = state.armed.iter().any(|armed| Arc::ptr_eq(armed, listed.flight.lane()));
+            if is_due || !is_armed {
                 self.event.signal();
             } else {
-                self.set_timer(&mut state, flight.due_ns());
+                self.set_timer(&mut state, listed.due_ns());
             }
         }
-        state.flights.all.push(listed);
+        state.flights.push(listed);
     }
 
     /// Nothing was found: announces that this will be waited for, and looks once more.
-    fn arm(&self, state: &mut State) -> Option<(Listed, Ended)> {
+    fn arm(&self, state: &mut State) -> Option<Found> {
         let readable = self.descriptor.look().unwrap_or_default();
         state.alarmed |= readable.any();
         let mut lanes = vec![self.shared.lane.load_full()];
-        for lane in state.flights.all.iter().map(|listed| listed.flight.lane()) {
+        for lane in state.flights.iter().map(|listed| listed.flight.lane()) {
             if !lanes.iter().any(|known| Arc::ptr_eq(known, lane)) {
                 lanes.push(lane.clone());
             }
@@ -237,7 +261,7 @@ impl Completions {
         if found.is_some() {
             self.event.signal(); // there may be more, and another thread may wait for it
         } else {
-            let due = state.flights.all.iter().filter_map(|listed| listed.flight.due_ns()).min();
+            let due = state.flights.iter().filter_map(Listed::due_ns).min();
             self.set_timer(state, due);
         }
         found
@@ -275,35 +299,12 @@ impl Completions {
 }
 
 impl State {
-    fn look(&mut self) -> Option<(Listed, Ended)> {
-        if !self.alarmed && !self.orphaned {
-            // Of the arbiter's death the descriptor tells.
-            return self.flights.find(|flight| flight.look(Roused::Rung));
-        }
-        let found = self.flights.find(|flight| flight.look_around(Roused::Rung));
-        self.alarmed = found.is_some();
+    fn look(&mut self) -> Option<Found> {
+        // Of the arbiter's death the descriptor tells.
+        let look = if self.alarmed || self.orphaned { Look::Around } else { Look::Near };
+        let found = self.flights.find(look);
+        self.alarmed &= found.is_some();
         found
-    }
-}
-
-impl Flights {
-    /// Takes out the next call that has ended.
-    fn find(&mut self, mut look: impl FnMut(&mut Flight) -> Option<Ended>) -> Option<(Listed, Ended)> {
-        let count = self.all.len();
-        for step in 0..count {
-            let at = (self.next + step) % count;
-            if let Some(ended) = look(&mut self.all[at].flight) {
-                self.next = at + 1; // what takes this place, or comes next, is no older than the others
-                return Some((self.all.swap_remove(at), ended));
-            }
-        }
-        None
-    }
-
-    /// Takes out a call with this token.
-    fn take(&mut self, token: u64) -> Option<Flight> {
-        let at = self.all.iter().position(|listed| listed.token == token)?;
-        Some(self.all.swap_remove(at).flight)
     }
 }
 
@@ -313,7 +314,7 @@ impl Drop for Completions {
             return; // the calls are the original's
         }
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for listed in state.flights.all.drain(..) {
+        for listed in state.flights.take_all() {
             drop(listed.flight.cancel());
         }
         self.shared.has_completions.store(false, Ordering::Release);

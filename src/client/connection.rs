@@ -1,15 +1,16 @@
 //! A client: one lane to one pool, usable from any thread.
 
 use super::lane::Lane;
+use super::outer::Outer;
 use super::{Call, Lease};
 use crate::conn::{Link, Message};
-use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::limits::MAX_NAME;
+use crate::error::{Code, Error, Kind as ErrorKind, Result};
+use crate::limits::{MAX_LANES, MAX_NAME};
 use crate::primitive::{AtomicBool, AtomicU32, Ordering};
-use crate::ring::{Budget, Generation, Mode};
+use crate::ring::{Budget, Generation, Life, Mode};
 use crate::shm::{
-    Board, Control, Fetch, Foreign, LaneState, Region, RegionEntry, RegionId, RegionKind, Register, Registry,
-    Requests, layout_hash,
+    Board, Control, Fetch, Foreign, LaneState, Placed, PoolState, Region, RegionEntry, RegionId, RegionKind,
+    Register, Registry, Requests, layout_hash,
 };
 use crate::sys::event::Event;
 use crate::sys::fd::{self, Inheritable};
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub(super) foreign: Foreign,
     apps: Vec<String>,
     pub(super) timeout_ns: Option<u64>,
+    /// How many threads its workers have to run calls, in all.
+    pub(super) app_threads: u32,
     pub(super) mode: Mode,
     pub(super) budget: Budget,
     quota: u64,
@@ -95,6 +98,7 @@ impl Client {
             .with_fd(pidfd::of_self()?);
         let mut welcome = link.ask(hello, Kind::Welcome, Some(ANSWER_TIMEOUT))?;
         let [control, registry, board, arbiter] = welcome.take_fds()?;
+        crash_point!("client.join.welcomed");
         let arbiter = Arbiter { link: Mutex::new(link), pidfd: arbiter.into(), dead: AtomicBool::new(false) };
         let lane = arbiter.lane(&welcome, control, options.quota)?;
         let timeout: i64 = welcome.int("timeout_ns")?;
@@ -107,6 +111,7 @@ impl Client {
             foreign: Foreign::new(),
             apps: welcome.strings("apps")?,
             timeout_ns: (timeout > 0).then_some(timeout as u64),
+            app_threads: welcome.int("app_threads")?,
             mode: options.mode,
             budget: crate::sys::cpu::wait_budget(),
             quota: options.quota,
@@ -134,18 +139,24 @@ impl Client {
         Call::new(&self.shared, app, action)
     }
 
+    /// The same for an app, in the call that this is made in.
+    pub(crate) fn call_within<'c>(&'c self, outer: Outer, app: &'c str, action: &'c str) -> Call<'c> {
+        self.call(app, action).within(outer)
+    }
+
     /// Memory of `len` bytes that workers read in place when it is given as an argument. Not cleared.
     ///
     /// May block for a moment while a further region is registered.
     ///
     /// # Errors
-    /// `BadRequest` past 1 GiB; `Overloaded{bytes}` past this client's quota; `Os` when the memory file system is full.
+    /// `BadRequest` past 1 GiB; `Overloaded{bytes}` past this client's quota; `Os` when the memory file system is full;
+    /// `ShuttingDown` or `ArbiterDied` where the supervising process is gone.
     pub fn lease(&self, len: usize) -> Result<Lease> {
         self.shared.check()?;
         self.shared.tidy_if_asked();
         let lane = self.shared.lane.load_full();
         lane.reclaim_abandoned();
-        let placed = lane.store.allocate(len, &self.shared.arbiter.for_lane(lane.serial))?;
+        let placed = self.shared.allocate(&lane, len)?;
         Ok(Lease::new(placed, &lane))
     }
 
@@ -168,6 +179,11 @@ impl Client {
         }
     }
 
+    /// Lets go of what is idle, if the arbiter said that there may be something.
+    pub(crate) fn tidy(&self) {
+        self.shared.tidy_if_asked();
+    }
+
     /// The pool's apps.
     pub fn apps(&self) -> &[String] {
         &self.shared.apps
@@ -179,6 +195,12 @@ impl Client {
             return Vec::new();
         }
         self.shared.registry.ready_pids()
+    }
+
+    /// How many lanes the pool has given out, all clients' together.
+    #[doc(hidden)]
+    pub fn lanes_in_use(&self) -> usize {
+        (0..MAX_LANES).filter(|index| self.shared.registry.lane(*index) != LaneState::Free).count()
     }
 }
 
@@ -200,9 +222,34 @@ impl Shared {
     pub(super) fn check(&self) -> Result<()> {
         self.check_process()?;
         if self.arbiter.is_known_dead() {
-            return Err(Error::new(ErrorKind::ArbiterDied { started: false }));
+            return Err(self.gone(false).into());
         }
         Ok(())
+    }
+
+    /// What a call hears when the supervising process is gone. It may have ended as it was told to: then a call that it did
+    /// not hear of any more is refused like those before it.
+    #[cold]
+    pub(super) fn gone(&self, started: bool) -> ErrorKind {
+        match self.registry.state() {
+            PoolState::ShuttingDown | PoolState::Closed if !started => ErrorKind::ShuttingDown,
+            _ => ErrorKind::ArbiterDied { started },
+        }
+    }
+
+    /// Memory of this many bytes in a lane of ours, for what is sent to workers. Where the arbiter is to register more of it
+    /// and is gone, that is what a call hears, whoever asked.
+    pub(super) fn allocate(&self, lane: &Lane, len: usize) -> Result<Placed> {
+        lane.store.allocate(len, &self.arbiter.for_lane(lane.serial)).map_err(|error| self.unanswered(error))
+    }
+
+    /// The descriptor to which everybody writes who has something for this client.
+    pub(super) fn event(&self) -> Result<Event> {
+        self.arbiter.event().map_err(|error| self.unanswered(error))
+    }
+
+    fn unanswered(&self, error: Error) -> Error {
+        if error.code() == Code::ArbiterDied { self.gone(false).into() } else { error }
     }
 
     /// Whether this is the process that made the handle: a forked copy does not have its memory.
@@ -280,6 +327,16 @@ impl Shared {
         }
     }
 
+    /// A worker has written, in memory that only it can write, what no correct one does: the arbiter replaces it.
+    #[cold]
+    pub(super) fn accuse(&self, life: Life, why: &str) {
+        let message = Message::new(Kind::Suspect).with("life", life.get() as i64).with("why", why);
+        let sent = self.arbiter.lock().send(message); // not locked while it is logged
+        if let Err(error) = sent {
+            log::debug!("the arbiter was not told of life {}: {why}: {error}", life.get());
+        }
+    }
+
     pub(super) fn is_original(&self) -> bool {
         self.guard.is_original()
     }
@@ -351,8 +408,7 @@ impl Arbiter {
         self.pidfd.as_fd()
     }
 
-    /// The descriptor to which everybody writes who has something for this client.
-    pub(super) fn event(&self) -> Result<Event> {
+    fn event(&self) -> Result<Event> {
         let question = Message::new(Kind::Fetch).with("event", true);
         let mut answer = self.lock().ask(question, Kind::Fetched, Some(ANSWER_TIMEOUT))?;
         let [fd] = answer.take_fds()?;
@@ -364,7 +420,9 @@ impl Arbiter {
         let (index, serial) = (welcome.int("lane")?, welcome.int::<i64>("serial")? as u64);
         let first = Generation(welcome.int("generation")?);
         let requests = Requests::create()?;
+        crash_point!("client.join.requests");
         let id = self.register_as(RegionKind::Requests, requests.region(), serial)?;
+        crash_point!("client.join.opened");
         Ok(Lane::new(index, serial, Control::adopt(control)?, requests, id, quota, first))
     }
 
@@ -373,7 +431,7 @@ impl Arbiter {
             .with("kind", kind as i64)
             .with("len", region.len() as i64)
             .with("serial", lane as i64)
-            .with_fd(region.fd().try_clone_to_owned()?);
+            .with_fd(fd::duplicate(region.fd())?);
         let answer = self.lock().ask(question, Kind::Registered, Some(ANSWER_TIMEOUT))?;
         Ok(RegionId { index: answer.int("index")?, serial: answer.int("region_serial")? })
     }
@@ -392,7 +450,7 @@ impl Fetch for Arbiter {
 
 impl Arbiter {
     /// To register growth of this lane's memory, which may not be the client's current lane any more.
-    pub(super) fn for_lane(&self, serial: u64) -> impl Register + '_ {
+    fn for_lane(&self, serial: u64) -> impl Register + '_ {
         Growth { arbiter: self, serial }
     }
 }
@@ -417,6 +475,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // In a forked copy only the descriptors go; the original's lane stays as it is.
         if self.guard.is_original() {
+            crash_point!("client.bye");
             let _ = self.arbiter.lock().send(Message::new(Kind::Bye));
         }
     }

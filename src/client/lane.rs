@@ -1,13 +1,14 @@
 //! The client's own side of its lane: which calls are free, what is lent with each, the tail of the ring.
 
 use super::body::Spare;
+use super::canceller::{Act, Handles};
 use super::lease::Lent;
 use crate::error::{Bound, Error, Kind, Result};
 use crate::limits::{CLIENT_REGIONS, LANE_CALLS};
 use crate::primitive::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::ring::{CallLine, Generation, Illegal, Producer, Queue, State, Word};
+use crate::ring::{CallLine, Generation, Illegal, Producer, Queue, State, Word, sabotage};
 use crate::shm::{Board, Control, Placed, Quota, REQUEST_BLOCKS, RegionId, Requests, Store};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One lane, in the memory of its client. The shared parts are `control` and `requests`.
 #[derive(Debug)]
@@ -38,7 +39,10 @@ struct Call {
     generation: AtomicU32,
     /// What the worker may read until it lets go.
     lent: Mutex<Vec<Held>>,
-    lends: AtomicU32,
+    /// What handles of this process did to it, where there are any.
+    handles: Mutex<Option<Arc<Handles>>>,
+    /// There is something of either, to be undone when the call is free again.
+    tied: AtomicBool,
     /// A worker answered the last call on this line so soon that it probably watches it.
     hot: AtomicBool,
     /// Where its result is copied to.
@@ -50,8 +54,18 @@ struct Call {
 pub enum Held {
     /// A lease of the user's.
     Lease(Arc<Lent>),
-    /// The body of the request itself.
+    /// The body of the request itself, or of an item; the ring of a context.
     Body(Placed),
+}
+
+impl Held {
+    /// How many.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Held::Lease(lent) => lent.bytes(),
+            Held::Body(placed) => placed.block.len,
+        }
+    }
 }
 
 impl Lane {
@@ -80,7 +94,8 @@ impl Lane {
             calls: std::array::from_fn(|_| Call {
                 generation: AtomicU32::new(first.0),
                 lent: Mutex::new(Vec::new()),
-                lends: AtomicU32::new(0),
+                handles: Mutex::new(None),
+                tied: AtomicBool::new(false),
                 hot: AtomicBool::new(false),
                 spare: Spare::default(),
             }),
@@ -133,10 +148,11 @@ impl Lane {
         Err(Error::new(Kind::Overloaded { bound: Bound::Calls, limit: LANE_CALLS as u64 }))
     }
 
-    /// The call is free again, with this generation; what was lent with it is the lender's again.
+    /// The call is free again, with this generation; what was lent with it is the lender's again, and its handles are
+    /// without effect.
     #[inline]
     pub fn put_back(&self, call: usize, generation: Generation) {
-        self.end_lending(call);
+        self.untie(call);
         self.calls[call].generation.store(generation.0, Ordering::Relaxed);
         self.free.fetch_or(1 << call, Ordering::Release);
     }
@@ -145,12 +161,16 @@ impl Lane {
     #[inline]
     pub fn release(&self, call: usize, word: Word) -> Result<(), Illegal> {
         let generation = self.line(call).release(word)?;
+        crash_point!("client.release.moved");
         self.put_back(call, generation);
         Ok(())
     }
 
     /// The caller has its answer; the call waits until its worker lets go.
     pub fn abandon(&self, call: usize) {
+        if sabotage::on("reusefenced") {
+            self.untie(call);
+        }
         self.abandoned.fetch_or(1 << call, Ordering::Release);
     }
 
@@ -178,22 +198,52 @@ impl Lane {
     /// Keeps memory that goes with a call until the call is free again.
     pub fn lend(&self, call: usize, held: Held) {
         let call = &self.calls[call];
-        call.lends.store(1, Ordering::Relaxed);
-        call.lent.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+        call.tied.store(true, Ordering::Relaxed);
+        lock(&call.lent).push(held);
+    }
+
+    /// What was lent is the lender's again.
+    pub fn take_back(&self, held: Held) {
+        match held {
+            Held::Lease(lease) => drop(lease),
+            Held::Body(placed) => self.store.free(placed),
+        }
+    }
+
+    /// The record of what handles do to this call, which is its holder's to ask for.
+    pub fn handles(&self, call: usize) -> Arc<Handles> {
+        let call = &self.calls[call];
+        call.tied.store(true, Ordering::Relaxed);
+        lock(&call.handles).get_or_insert_with(|| Arc::new(Handles::new())).clone()
+    }
+
+    /// What they did.
+    pub fn act(&self, call: usize) -> Act {
+        lock(&self.calls[call].handles).as_ref().map_or(Act::Nothing, |handles| handles.act())
+    }
+
+    /// Its line is damaged: they do nothing more.
+    pub fn lose(&self, call: usize) {
+        if let Some(handles) = lock(&self.calls[call].handles).as_ref() {
+            handles.lose();
+        }
     }
 
     #[inline]
-    fn end_lending(&self, call: usize) {
-        let call = &self.calls[call];
-        if call.lends.load(Ordering::Relaxed) == 0 {
-            return;
+    fn untie(&self, call: usize) {
+        if self.calls[call].tied.load(Ordering::Relaxed) {
+            self.untie_some(&self.calls[call]);
         }
-        call.lends.store(0, Ordering::Relaxed);
-        for held in call.lent.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            match held {
-                Held::Lease(lease) => drop(lease),
-                Held::Body(placed) => self.store.free(placed),
-            }
+    }
+
+    fn untie_some(&self, call: &Call) {
+        call.tied.store(false, Ordering::Relaxed);
+        let handles = lock(&call.handles).take();
+        if let Some(handles) = handles {
+            handles.close();
+        }
+        for held in lock(&call.lent).drain(..) {
+            self.take_back(held);
         }
     }
 
@@ -217,8 +267,13 @@ impl Lane {
             }
             // One thread of this process frees it.
             if self.abandoned.fetch_and(!(1 << call), Ordering::AcqRel) & 1 << call != 0 {
+                crash_point!("client.acked.taken");
                 let _ = self.release(call, word);
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

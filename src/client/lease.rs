@@ -112,25 +112,40 @@ impl Sent {
         clear();
     }
 
-    /// Ties them to a call. A lease of another lane (an older one, or another client's) cannot be read by this lane's
-    /// workers.
+    /// Ties them to a call.
     pub(super) fn tie(self, lane: &Arc<Lane>, call: usize) -> Result<(), &'static str> {
-        let tied = SENT.try_with(|sent| {
-            let mut sent = sent.borrow_mut();
-            let ours = sent.get(BEGIN.get()..).unwrap_or_default();
-            if ours.iter().any(|lent| !std::ptr::eq(lent.lane.as_ptr(), Arc::as_ptr(lane))) {
-                return Err(
-                    "a lease is of another client, or of this client's memory before that was replaced",
-                );
-            }
-            let begin = sent.len() - ours.len();
-            for lent in sent.drain(begin..) {
-                lane.lend(call, Held::Lease(lent));
-            }
-            Ok(())
-        });
-        tied.unwrap_or(Ok(())) // where there is no place, no lease could be encoded
+        self.check(lane)?;
+        self.take(|lent| lane.lend(call, Held::Lease(lent)));
+        Ok(())
     }
+
+    /// Whether all of them are of this lane: how many bytes they are.
+    pub(super) fn check(&self, lane: &Arc<Lane>) -> Result<u64, &'static str> {
+        let bytes = SENT.try_with(|sent| {
+            let sent = sent.borrow();
+            let ours = sent.get(BEGIN.get()..).unwrap_or_default();
+            check_lane(ours, lane)?;
+            Ok(ours.iter().map(|lent| lent.bytes()).sum())
+        });
+        bytes.unwrap_or(Ok(0)) // where there is no place, no lease could be encoded
+    }
+
+    /// Gives them away. What takes them must encode nothing.
+    pub(super) fn take(self, to: impl FnMut(Arc<Lent>)) {
+        let _ = SENT.try_with(|sent| {
+            let mut sent = sent.borrow_mut();
+            let begin = BEGIN.get().min(sent.len());
+            sent.drain(begin..).for_each(to);
+        });
+    }
+}
+
+/// A lease of another lane (an older one, or another client's) cannot be read by this lane's workers.
+fn check_lane(leases: &[Arc<Lent>], lane: &Arc<Lane>) -> Result<(), &'static str> {
+    if leases.iter().any(|lent| !std::ptr::eq(lent.lane.as_ptr(), Arc::as_ptr(lane))) {
+        return Err("a lease is of another client, or of this client's memory before that was replaced");
+    }
+    Ok(())
 }
 
 impl Drop for Sent {
@@ -153,6 +168,10 @@ fn clear() {
 }
 
 impl Lent {
+    pub(super) fn bytes(&self) -> u64 {
+        self.placed.as_ref().map_or(0, |placed| placed.block.len)
+    }
+
     fn is_here(&self) -> bool {
         self.placed.as_ref().is_none_or(|placed| placed.region.is_here())
     }

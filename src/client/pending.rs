@@ -1,8 +1,9 @@
 //! A submitted call, as its caller holds it.
 
-use super::Response;
-use super::flight::{Ended, Flight};
+use super::ended::Ended;
+use super::flight::Flight;
 use super::waiter::Roused;
+use super::{Canceller, Response};
 use crate::error::{Error, Result};
 use crate::ring::CallLine;
 use crate::sys::clock;
@@ -26,7 +27,7 @@ impl Pending {
     /// Waits for the outcome. Blocks the calling thread.
     ///
     /// # Errors
-    /// Any of the outcomes of [`Code`](crate::Code) 1 to 10.
+    /// Any of the outcomes of [`Code`](crate::Code) 1 to 12.
     pub fn wait(mut self) -> Result<Response> {
         self.take()?.wait()
     }
@@ -52,10 +53,43 @@ impl Pending {
             .is_none_or(|flight| flight.check_process().is_err() || !CallLine::is_pending(flight.glance()))
     }
 
-    /// Cancels the call, unless its outcome came first: then it is that outcome. The worker is not interrupted; what
-    /// it answers is dropped.
+    /// Cancels the call, unless its outcome came first: then it is that outcome. The app is told
+    /// ([`Ctx::is_cancelled`](crate::Ctx::is_cancelled)); what it answers is dropped. Does not wait for that.
     pub fn cancel(mut self) -> Result<Response> {
         self.take()?.cancel()
+    }
+
+    /// [`cancel`](Pending::cancel), and then waits until the work has really ended, but no longer than `timeout`: see
+    /// [`Canceller::wait`]. The outcome, and whether it has. Blocks the calling thread.
+    ///
+    /// ```no_run
+    /// # fn main() -> stokehold::Result<()> {
+    /// # let pool = stokehold::Pool::builder().start()?;
+    /// # let client = pool.client()?;
+    /// use std::time::Duration;
+    ///
+    /// let pending = client.call("render:Render", "film").submit()?;
+    /// let (outcome, ended) = pending.cancel_and_wait(Duration::from_secs(5));
+    /// match outcome {
+    ///     Ok(film) => println!("it was ready before: {film:?}"),
+    ///     Err(error) if ended => println!("{error}; nobody works on it any more"),
+    ///     Err(error) => println!("{error}; its worker still has it"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel_and_wait(self, timeout: Duration) -> (Result<Response>, bool) {
+        let canceller = self.canceller();
+        let outcome = self.cancel();
+        (outcome, canceller.wait(timeout))
+    }
+
+    /// A handle that cancels the call from another thread, while this one waits for it. Calls without one pay nothing.
+    pub fn canceller(&self) -> Canceller {
+        match &self.flight {
+            Some(flight) if flight.check_process().is_ok() => flight.canceller(),
+            _ => Canceller::default(),
+        }
     }
 
     fn take(&mut self) -> Result<Flight> {

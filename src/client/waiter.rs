@@ -2,6 +2,7 @@
 
 use super::connection::Shared;
 use super::lane::Lane;
+use crate::limits::LONGEST_SLICE_NS;
 use crate::ring::{Adaptive, CallLine, Mode, Waited};
 use crate::sys::futex::Kernel;
 use crate::sys::{awake, clock};
@@ -17,8 +18,6 @@ thread_local! {
 const FIRST_SLICE_NS: u64 = 20_000_000;
 /// A sleep while something is about to be known.
 const SOON_NS: u64 = 500_000;
-/// A caller's longest sleep.
-const LAST_SLICE_NS: u64 = 200_000_000;
 
 /// One wait of one thread.
 pub(super) struct Waiter<'a> {
@@ -33,7 +32,7 @@ pub(super) struct Waiter<'a> {
 /// Why a wait came back although the word did not settle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Roused {
-    /// The word settled.
+    /// The word settled, or there is news.
     Settled,
     /// Somebody rang.
     Rung,
@@ -53,11 +52,11 @@ impl<'a> Waiter<'a> {
         self.slice_ns = SOON_NS;
     }
 
-    /// Waits until the word settles, somebody rings, a slice is over, or `deadline` passes.
+    /// Waits until the word settles or there is `news`, somebody rings, a slice is over, or `deadline` passes.
     #[inline]
-    pub(super) fn wait(&mut self, deadline: Option<u64>) -> Roused {
+    pub(super) fn wait(&mut self, deadline: Option<u64>, news: impl Fn() -> bool) -> Roused {
         let line = self.lane.line(self.call);
-        let settled = || !CallLine::is_pending(line.glance());
+        let settled = || !CallLine::is_pending(line.glance()) || news();
         if settled() {
             return Roused::Settled;
         }
@@ -93,7 +92,7 @@ impl<'a> Waiter<'a> {
             return Roused::Settled;
         }
         if clock::monotonic_ns().saturating_sub(now) >= self.slice_ns {
-            self.slice_ns = (self.slice_ns * 2).min(LAST_SLICE_NS);
+            self.slice_ns = (self.slice_ns * 2).min(LONGEST_SLICE_NS);
             return self.slice();
         }
         Roused::Rung

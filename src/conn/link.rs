@@ -2,7 +2,7 @@
 
 use super::{Message, Received, Stream};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::sys::{clock, poll};
+use crate::sys::{clock, is_hang_up, poll};
 use crate::wire::Kind;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -36,12 +36,15 @@ impl Link {
     /// `Os{ETOOMANYREFS}` when this user has too many descriptors on their way; the message was not sent.
     pub fn send(&mut self, message: Message) -> Result<()> {
         self.stream.queue(message)?;
-        if !self.stream.flush()? {
+        let sent = match self.stream.flush() {
+            Ok(true) => return Ok(()),
             // The socket blocks, so this is not for want of room in it.
-            self.stream.drop_waiting();
-            return Err(Error::os("sendmsg", libc::ETOOMANYREFS));
-        }
-        Ok(())
+            Ok(false) => Error::os("sendmsg", libc::ETOOMANYREFS),
+            Err(error) => error,
+        };
+        // It must not go with the next one.
+        self.stream.drop_waiting();
+        Err(sent)
     }
 
     /// The next message; `None` when the peer has closed.
@@ -109,15 +112,10 @@ impl Link {
 
 /// A connection that broke is the end of the process at its other side.
 fn ended(error: Error) -> Error {
-    match crate::sys::errno_of(&error) {
-        Some(BROKEN_PIPE | RESET) => Error::new(ErrorKind::ArbiterDied { started: false }),
-        _ => error,
-    }
+    if is_hang_up(&error) { Error::new(ErrorKind::ArbiterDied { started: false }) } else { error }
 }
 
 const TIMED_OUT: i32 = libc::ETIMEDOUT;
-const BROKEN_PIPE: i32 = libc::EPIPE;
-const RESET: i32 = libc::ECONNRESET;
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -10,7 +10,7 @@
 //! |---|---|---|---|
 //! | `Config` | host → arbiter | token, configuration | host's pidfd |
 //! | `Ready` | arbiter → host | pid | arbiter's pidfd |
-//! | `Connect` | host → arbiter | – | socket of a new client |
+//! | `Connect` | host, worker → arbiter; arbiter → worker | – | socket of a new client |
 //! | `Stop` | host → arbiter, arbiter → worker | now | – |
 //! | `Hello` | client, worker → arbiter | layout, pid, life | client's pidfd, or worker's results |
 //! | `Welcome` | arbiter → client, worker | lane, apps, region … | control, registry, board, arbiter's pidfd |
@@ -19,10 +19,10 @@
 //! | `Registered` | arbiter → client, worker | index, serial | – |
 //! | `Fetch` | client, worker → arbiter | region or lane wanted | – |
 //! | `Fetched` | arbiter → client, worker | length | the region, or control and requests |
-//! | `Suspect` | client, worker → arbiter | lane's serial | – |
+//! | `Suspect` | client, worker → arbiter | lane's serial; from a client also a worker's life | – |
 //! | `Status` | anyone of this user → arbiter | – | – |
 //! | `Response` | arbiter → who asked | result: a dict | – |
-//! | `Refused` | arbiter → anyone | code, why | – |
+//! | `Refused` | arbiter → anyone; worker → arbiter | code, why; from a worker also whether it may pass | – |
 //! | `Bye` | anyone | – | – |
 
 mod link;

@@ -5,7 +5,9 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::limits::{HEADER_LEN, MAX_CONTROL_PAYLOAD, MAX_FRAME_FDS};
 use crate::sys::fd::Inheritable;
 use crate::sys::{errno_of, socket};
-use crate::wire::{self, Encode, Encoder, FrameDecoder, Header, NoReferences};
+use crate::wire::{
+    self, Encode, Encoder, Frame, FrameDecoder, Header, NoReferences, Value, ValueRef, WireError,
+};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -29,6 +31,8 @@ pub struct Stream {
     /// Received and not yet given to the decoder, from `taken` on.
     bytes: Vec<u8>,
     taken: usize,
+    /// Whole, and there was no memory for the message in it.
+    undecoded: Option<Frame>,
     fds: VecDeque<OwnedFd>,
     /// The descriptors of the next message that announces any were dropped by the kernel.
     fds_lost: bool,
@@ -59,6 +63,7 @@ impl Stream {
         Stream {
             fd: fd.into(),
             decoder: FrameDecoder::new(MAX_CONTROL_PAYLOAD, true),
+            undecoded: None,
             bytes: Vec::new(),
             taken: 0,
             fds: VecDeque::new(),
@@ -120,23 +125,37 @@ impl Stream {
     /// The next whole message among what was read.
     #[allow(clippy::should_implement_trait)] // fallible, and `None` is not an end
     pub fn next(&mut self) -> Result<Option<Message>> {
-        let frame = loop {
-            if let Some(frame) = self.decoder.next()? {
-                break frame;
-            }
-            match self.decoder.feed(&self.bytes[self.taken..]) {
-                0 => return Ok(None),
-                n => self.taken += n,
+        let frame = match self.undecoded.take() {
+            Some(frame) => frame,
+            None => loop {
+                if let Some(frame) = self.decoder.next()? {
+                    break frame;
+                }
+                match self.decoder.feed(&self.bytes[self.taken..]) {
+                    0 => match self.decoder.next()? {
+                        Some(frame) => break frame,
+                        None => return Ok(None),
+                    },
+                    n => self.taken += n,
+                }
+            },
+        };
+        let value = match frame.body.as_slice() {
+            [] => Ok(Value::Dict(Vec::new())),
+            body => wire::decode(body, &NoReferences).and_then(ValueRef::to_owned),
+        };
+        let value = match value {
+            Ok(value) => value,
+            Err(error) => {
+                if error == WireError::OutOfMemory {
+                    // Its descriptors are here: another message would take them for its own.
+                    self.undecoded = Some(frame);
+                }
+                return Err(error.into());
             }
         };
-        let fields = if frame.body.is_empty() {
-            Vec::new()
-        } else {
-            wire::decode(&frame.body, &NoReferences)?
-                .to_owned()?
-                .into_dict()
-                .map_err(|_| Error::new(ErrorKind::Frame("a message body is not a dict".into())))?
-        };
+        let no_dict = |_| Error::new(ErrorKind::Frame("a message body is not a dict".into()));
+        let fields = value.into_dict().map_err(no_dict)?;
         let mut message = Message::from_parts(frame.header.kind, frame.header.id, fields);
         let announced = message.fds_announced()?;
         if announced > 0 && std::mem::take(&mut self.fds_lost) {
@@ -187,10 +206,12 @@ impl Stream {
         !self.out.is_empty()
     }
 
-    /// Drops what waits, as if it had not been queued. Not in the middle of a message.
+    /// Drops what waits, as if it had not been queued; but not the rest of a message of which a part was sent.
     pub fn drop_waiting(&mut self) {
-        self.out.clear();
-        (self.out_bytes, self.out_fds) = (0, 0);
+        self.out.truncate(self.out.front().is_some_and(|front| front.sent > 0).into());
+        let waiting = || self.out.iter();
+        self.out_bytes = waiting().map(|left| left.bytes.len()).sum();
+        self.out_fds = waiting().map(|left| left.fds.len()).sum();
     }
 
     /// Sends what can be sent; `true` when nothing waits. Also `false` when this user has too many descriptors on their

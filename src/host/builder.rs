@@ -11,7 +11,7 @@ use crate::pool::Config;
 use crate::ring::Mode;
 use crate::sys::process::{self, Fork};
 use crate::sys::signal::{Saved, Signal};
-use crate::sys::{errno_of, fd, pidfd, socket};
+use crate::sys::{fd, is_hang_up, pidfd, socket};
 use crate::wire::Kind as FrameKind;
 use crate::worker::App;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -29,6 +29,7 @@ pub struct Builder {
     threads: usize,
     mode: Mode,
     timeout_ms: u64,
+    stall_ms: u64,
     start_timeout_ms: u64,
     warm_ms: u32,
     kept: Vec<RawFd>,
@@ -61,6 +62,7 @@ impl Builder {
             threads: 1,
             mode: Mode::Adaptive,
             timeout_ms: 300_000,
+            stall_ms: 30_000,
             start_timeout_ms: 60_000,
             warm_ms: WARM_MS,
             kept: Vec::new(),
@@ -118,9 +120,48 @@ impl Builder {
         self
     }
 
+    /// How long the consumer of a stream may take nothing while the worker waits for room, milliseconds; 30,000 by default,
+    /// 0 for no limit. Then the stream ends with [`Kind::Stalled`](crate::Kind::Stalled), and the worker is free.
+    pub fn stall_ms(mut self, ms: u64) -> Builder {
+        self.stall_ms = ms;
+        self
+    }
+
+    /// The signal that a call gets which was given up (cancelled, its deadline passed, its client gone) and is still run after
+    /// [`cancel_grace_ms`](Builder::cancel_grace_ms); by default there is none. For apps that block in the kernel and
+    /// cannot look at [`Ctx::is_cancelled`](crate::Ctx::is_cancelled).
+    ///
+    /// It goes to the thread that runs the call, while it runs it, so that a blocking system call of it ends with EINTR (of
+    /// a handler that was installed without `SA_RESTART`); to the whole process where the call is deferred, or the worker's
+    /// control thread does not answer. The handler is the app's to install, in its `init`: without one the default action
+    /// applies, which ends the worker for most signals, and the other calls on it end as `WorkerDied`, killed for another
+    /// call's deadline. `number` is one of `SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGUSR1`, `SIGUSR2`, `SIGALRM`, `SIGTERM`, `SIGURG`,
+    /// `SIGVTALRM`, `SIGPROF`, `SIGWINCH`, `SIGIO` and `SIGPWR`; [`start`](Builder::start) refuses others.
+    ///
+    /// In a pool with a signal a deadline that passed costs its worker no earlier than a cancel does.
+    pub fn cancel_signal(mut self, number: i32) -> Builder {
+        self.policy.cancel_signal = Some(number);
+        self
+    }
+
+    /// How long a worker may go on with a call that was given up until it gets the pool's signal or, where there is none, is
+    /// cordoned: it takes no more calls and another is started in its place. Milliseconds; 1,000 by default. The
+    /// supervisor finds such calls twice a second, so it may be half a second more.
+    pub fn cancel_grace_ms(mut self, ms: u64) -> Builder {
+        self.policy.cancel_grace_ns = ns(ms);
+        self
+    }
+
+    /// How long a worker may go on with a call after the [`cancel_signal`](Builder::cancel_signal) until it is cordoned,
+    /// milliseconds; 1,000 by default.
+    pub fn signal_grace_ms(mut self, ms: u64) -> Builder {
+        self.policy.signal_grace_ns = ns(ms);
+        self
+    }
+
     /// How long a worker may go on with a call that nobody waits for any more before it is killed, milliseconds; 1,000
-    /// by default. Counted from when it is cordoned, that is, takes no more calls and another is started in its place:
-    /// 100 ms after the call's deadline, or within a second if the call was cancelled or the worker is stopped.
+    /// by default. Counted from when it is cordoned: in a pool without a signal 100 ms after the call's deadline, or after
+    /// [`cancel_grace_ms`](Builder::cancel_grace_ms).
     pub fn kill_grace_ms(mut self, ms: u64) -> Builder {
         self.policy.kill_grace_ns = ns(ms);
         self
@@ -227,12 +268,12 @@ impl Builder {
         let sent = link.send(settings.to_message(token).with_fd(pidfd::of_self()?));
         // One that ended before it read this may have said why: what it said comes first.
         let answer = match sent {
-            Err(error) if !is_end(&error) => return Err(error),
+            Err(error) if !is_hang_up(&error) => return Err(error),
             _ => link.receive(Some(timeout)),
         };
         let mut ready = match answer {
             Ok(Some(message)) => message.expect(FrameKind::Ready)?,
-            Err(error) if !is_end(&error) => {
+            Err(error) if !is_hang_up(&error) => {
                 return Err(error.context("waiting for the arbiter to become ready"));
             }
             _ => {
@@ -248,6 +289,12 @@ impl Builder {
 }
 
 impl Builder {
+    /// Whether a pool can be like this, as far as its settings tell.
+    #[doc(hidden)]
+    pub fn check(&self) -> Result<()> {
+        self.settings().map(drop)
+    }
+
     /// What the arbiter is told; checked.
     pub(super) fn settings(&self) -> Result<Settings> {
         let settings = Settings {
@@ -257,6 +304,7 @@ impl Builder {
             policy: self.policy,
             mode: self.mode,
             timeout_ns: ns(self.timeout_ms),
+            stall_ns: ns(self.stall_ms),
             worker_quota: WORKER_QUOTA as u64,
             warm_ms: self.warm_ms,
             // The Rust runtime ignores SIGPIPE before `main`; no child of a Rust program inherits that.
@@ -295,11 +343,6 @@ fn absolute(path: &Path) -> Result<String> {
     path.into_os_string().into_string().map_err(|path| {
         Error::new(Kind::Config(format!("the path of the library of apps is not UTF-8: {path:?}").into()))
     })
-}
-
-/// Whether this error says that the process at the other end of a socket is gone.
-fn is_end(error: &Error) -> bool {
-    matches!(errno_of(error), Some(libc::EPIPE | libc::ECONNRESET))
 }
 
 /// Waits for the middle process, which ends at once. That the host reaped it first is no surprise. One that does not

@@ -13,6 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Names the inherited socket and carries the token that goes with it.
 pub(super) const VARIABLE: &str = "STOKEHOLD_ARBITER";
 
+const FURTHER_COPY: &str = "the copy of this program that is to supervise";
+
 /// The apps of this process.
 static APPS: Mutex<Option<Apps>> = Mutex::new(None);
 
@@ -46,9 +48,13 @@ static APPS: Mutex<Option<Apps>> = Mutex::new(None);
 pub fn init(register: impl for<'a> FnOnce(&'a mut Apps) -> Result<&'a mut Apps>) -> Result<()> {
     if let Some(value) = std::env::var_os(VARIABLE)
         && !process::secure_exec()
-        && let Some((socket, token)) = value.to_str().and_then(inherited)
     {
-        become_arbiter(socket, token, register);
+        match value.to_str().map_or(Ok(None), inherited) {
+            Ok(Some((socket, token))) => become_arbiter(socket, token, register),
+            Ok(None) => {}
+            // Whoever went on here would be the host once more, with all that the program does.
+            Err(error) => fd::end_with_stdin(1, |socket| say(socket, &error.context(FURTHER_COPY))),
+        }
     }
     let mut apps = Apps::default();
     register(&mut apps)?;
@@ -70,21 +76,19 @@ pub(super) fn take_apps() -> Apps {
     known_apps().take().unwrap_or_default()
 }
 
-/// The socket and token that a host of ours put into the environment; `None` if it did not.
-fn inherited(value: &str) -> Option<(OwnedFd, u128)> {
-    let (number, token) = value.split_once(':')?;
-    let token = u128::from_str_radix(token, 16).ok()?;
+/// The socket and token that a host of ours put into the environment; `None` if it did not. An error where that cannot be
+/// known.
+fn inherited(value: &str) -> Result<Option<(OwnedFd, u128)>> {
     // Only standard input: what a parent gives to any child, so nothing of the program's own can be mistaken for it.
-    if number != "0" {
-        return None;
-    }
+    let token = value.strip_prefix("0:").and_then(|token| u128::from_str_radix(token, 16).ok());
+    let Some(token) = token else { return Ok(None) };
     let stdin = std::io::stdin();
-    let peer = socket::peer_credentials(stdin.as_fd()).ok()?;
-    if !socket::is_unix_stream(stdin.as_fd()) || peer.uid != process::uid() {
-        return None;
+    let is_ours = socket::is_unix_stream(stdin.as_fd())?
+        && socket::peer_credentials(stdin.as_fd())?.uid == process::uid();
+    if !is_ours {
+        return Ok(None);
     }
-    let socket = stdin.as_fd().try_clone_to_owned().ok()?;
-    Some((socket, token))
+    Ok(Some((fd::duplicate(stdin.as_fd())?, token)))
 }
 
 /// From the short-lived middle process to the arbiter, which is nobody's child but init's. Never returns.
@@ -100,7 +104,7 @@ fn become_arbiter(
         // The middle process: whoever waits for the program it started has it back at once.
         Ok(Fork::Parent(_)) => process::exit_now(0),
         Ok(Fork::Child) => {}
-        Err(error) => refuse(socket, &error.context("the copy of this program that is to supervise")),
+        Err(error) => refuse(socket, &error.context(FURTHER_COPY)),
     }
     // Before the closure: what that opens, for a logger, is to stay.
     if let Err(error) = fd::close_all_except(&[socket.as_raw_fd()]) {
@@ -108,7 +112,7 @@ fn become_arbiter(
     }
     let mut apps = Apps::default();
     let registered = catch_panic(|| register(&mut apps).map(drop));
-    match registered.unwrap_or_else(|panic| Err(Error::new(Kind::App(panic)))) {
+    match registered.unwrap_or_else(|panic| Err(Error::new(Kind::App(*panic)))) {
         Ok(()) => match process::task_count() {
             Ok(found) if found > 1 => {
                 let error = Error::new(Kind::Threads { found });
@@ -124,6 +128,10 @@ fn become_arbiter(
 
 /// Tells the host why there is no pool, and ends.
 fn refuse(socket: OwnedFd, error: &Error) -> ! {
-    let _ = Link::new(socket).send(Message::refused(error));
+    say(socket, error);
     process::exit_now(1)
+}
+
+fn say(socket: OwnedFd, error: &Error) {
+    let _ = Link::new(socket).send(Message::refused(error));
 }

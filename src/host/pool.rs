@@ -7,7 +7,7 @@ use crate::error::{Code, Error, Kind, Result};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::sys::fd::Inheritable;
 use crate::sys::fork_guard::ForkGuard;
-use crate::sys::{pidfd, socket};
+use crate::sys::{is_hang_up, pidfd, socket};
 use crate::wire::Kind as FrameKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ pub struct Pool {
     arbiter_pid: u32,
     options: Options,
     guard: ForkGuard,
-    /// What the arbiter was told: [`STOPPING`], [`KILLING`].
+    /// What the arbiter was told: [`STOPPING`], [`KILLING`]. Written under the lock of `link`.
     ending: AtomicU32,
 }
 
@@ -30,6 +30,9 @@ const KILLING: u32 = 2;
 
 /// How long a drop waits for the arbiter to be gone.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A process that dies closes its sockets a moment before its pidfd tells.
+const DEATH_TIMEOUT: Duration = Duration::from_millis(200);
 
 impl Pool {
     /// Begins to configure a pool.
@@ -54,8 +57,7 @@ impl Pool {
     /// `ArbiterDied`; `Overloaded` when the pool has 1,024 clients or no descriptors are left.
     pub fn client(&self) -> Result<Client> {
         Client::connect(self.client_socket()?, self.options).map_err(|error| {
-            let lives = !pidfd::has_exited(self.arbiter.as_fd()).unwrap_or(true);
-            if error.code() == Code::ArbiterDied && lives {
+            if error.code() == Code::ArbiterDied && !self.has_died() {
                 let why = "the arbiter closed the connection; it may have no descriptors left";
                 Error::new(Kind::Start(why.into()))
             } else {
@@ -74,7 +76,7 @@ impl Pool {
         let (ours, theirs) = socket::pair()?;
         let connect = Message::new(FrameKind::Connect).with_fd(theirs);
         self.lock().send(connect).map_err(|error| {
-            if pidfd::has_exited(self.arbiter.as_fd()).unwrap_or(false) {
+            if is_hang_up(&error) && self.has_died() {
                 Error::new(Kind::ArbiterDied { started: false })
             } else {
                 error
@@ -103,35 +105,50 @@ impl Pool {
     /// times, and each blocks until all processes are gone.
     pub fn stop(&self) -> Result<()> {
         self.end(STOPPING)?;
-        self.wait(None)
+        self.wait(None).map(drop)
     }
 
     /// What [`shutdown_now`](Pool::shutdown_now) does, also while another thread is in [`stop`](Pool::stop), whose
     /// grace it ends.
     pub fn kill(&self) -> Result<()> {
         self.end(KILLING)?;
-        self.wait(None)
+        self.wait(None).map(drop)
     }
 
     /// Waits until the arbiter is gone. Where this process adopts orphans (it is the first of a container, say), the
     /// arbiter has become its child.
-    fn wait(&self, timeout: Option<Duration>) -> Result<()> {
-        if pidfd::wait_exited(self.arbiter.as_fd(), timeout)? {
+    fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        let is_gone = pidfd::wait_exited(self.arbiter.as_fd(), timeout)?;
+        if is_gone {
             let _ = pidfd::reap(self.arbiter.as_fd());
         }
-        Ok(())
+        Ok(is_gone)
     }
 
-    /// Tells the arbiter, unless it was told as much already: to be told twice means now.
+    /// Tells the arbiter, unless it was told as much already: to be told twice means now. What it could not be told may be
+    /// tried again.
     fn end(&self, how: u32) -> Result<()> {
         self.check_process()?;
-        if self.ending.fetch_max(how, Ordering::Relaxed) >= how || pidfd::has_exited(self.arbiter.as_fd())? {
+        let mut link = self.lock();
+        if self.ending.load(Ordering::Relaxed) >= how || pidfd::has_exited(self.arbiter.as_fd())? {
             return Ok(());
         }
-        match self.lock().send(Message::new(FrameKind::Stop).with("now", i64::from(how == KILLING))) {
-            Err(_) if pidfd::wait_exited(self.arbiter.as_fd(), Some(DROP_TIMEOUT))? => Ok(()),
+        match link.send(Message::new(FrameKind::Stop).with("now", i64::from(how == KILLING))) {
+            Ok(()) => {
+                self.ending.store(how, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) if is_hang_up(&error) => {
+                drop(link);
+                if self.wait(Some(DROP_TIMEOUT))? { Ok(()) } else { Err(error) }
+            }
             other => other,
         }
+    }
+
+    /// Whether a connection that ended is the end of the arbiter.
+    fn has_died(&self) -> bool {
+        pidfd::wait_exited(self.arbiter.as_fd(), Some(DEATH_TIMEOUT)).unwrap_or(true)
     }
 
     /// A forked copy of the host has no say about the pool.

@@ -1,6 +1,6 @@
 //! What the policy wants done.
 
-use super::{Life, PoolState, SlotIndex, SlotState};
+use super::{CallId, Life, PoolState, SlotIndex, SlotState};
 use crate::error::Cause;
 
 /// Something to do now. The actions of one event are done in their order, before the next event is handed in.
@@ -19,6 +19,14 @@ pub enum Action {
         life: Life,
         /// Which.
         signal: Signal,
+    },
+    /// Ask the worker to send the pool's signal to the thread that runs this call. Answered by `Interrupted`; if it is not,
+    /// a `Kill` with that signal follows.
+    Interrupt {
+        /// Whom.
+        life: Life,
+        /// Which call.
+        call: CallId,
     },
     /// SIGKILL the process group of this zombie, which still holds the number. Always before its `Reap`.
     KillGroup {
@@ -80,6 +88,8 @@ pub enum Action {
 pub enum Signal {
     /// SIGTERM.
     Term,
+    /// The one that the pool sends for a call that was given up.
+    Cancel,
     /// SIGKILL.
     Kill,
 }

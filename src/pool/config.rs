@@ -28,15 +28,21 @@ pub struct Config {
     pub backoff_max_ns: u64,
     /// From the order to start a worker until it must be ready.
     pub boot_timeout_ns: u64,
-    /// From a cordon (a deadline passed), and from SIGTERM, to SIGKILL.
+    /// What a call that was given up and is still run after `cancel_grace_ns` is answered with, if anything.
+    pub cancel_signal: Option<i32>,
+    /// From when a call is found to be given up to the signal or, without one, to the cordon.
+    pub cancel_grace_ns: u64,
+    /// From the signal to the cordon.
+    pub signal_grace_ns: u64,
+    /// From a cordon, and from SIGTERM, to SIGKILL.
     pub kill_grace_ns: u64,
     /// How long a worker that is drained may finish what it runs, before SIGTERM.
     pub stop_grace_ns: u64,
 }
 
 impl Default for Config {
-    /// One worker; five early deaths in ten seconds; back-off from 100 ms to 10 s; a minute to boot, one second
-    /// between cordon and SIGKILL, 30 to drain.
+    /// One worker; five early deaths in ten seconds; back-off from 100 ms to 10 s; a minute to boot, no signal, one second
+    /// for each step from a call that is given up to SIGKILL, 30 to drain.
     fn default() -> Config {
         Config {
             workers: 1,
@@ -46,6 +52,9 @@ impl Default for Config {
             backoff_first_ns: SECOND / 10,
             backoff_max_ns: 10 * SECOND,
             boot_timeout_ns: 60 * SECOND,
+            cancel_signal: None,
+            cancel_grace_ns: SECOND,
+            signal_grace_ns: SECOND,
             kill_grace_ns: SECOND,
             stop_grace_ns: 30 * SECOND,
         }
@@ -80,6 +89,14 @@ impl Config {
                 self.backoff_first_ns, self.backoff_max_ns
             ));
         }
+        if let Some(number) = self.cancel_signal
+            && !CANCEL_SIGNALS.contains(&number)
+        {
+            return wrong(format!(
+                "signal {number} cannot cancel a call: HUP, INT, QUIT, USR1, USR2, ALRM, TERM, URG, VTALRM, PROF, WINCH, IO \
+                 and PWR can"
+            ));
+        }
         if self.within_ns == 0 || self.boot_timeout_ns == 0 {
             return wrong("within and boot_timeout must be longer than 0 ns".into());
         }
@@ -87,5 +104,8 @@ impl Config {
     }
 }
 
+/// Signals that are an app's to handle. The others stop or kill whatever is done, tell of crashes, or mean something to the
+/// kernel; those of real time have no names.
+const CANCEL_SIGNALS: [i32; 13] = [1, 2, 3, 10, 12, 14, 15, 23, 26, 27, 28, 29, 30];
 const SECOND: u64 = 1_000_000_000;
 const MAX_RESTARTS: u32 = 10_000;

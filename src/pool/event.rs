@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Life;
+use super::{CallId, Life};
 use crate::error::{Cause, Kill};
 
 /// Something that happened.
@@ -54,6 +54,28 @@ pub enum Event {
         /// What for.
         why: Why,
     },
+    /// A worker has a call that was given up: cancelled, its deadline passed, or its client gone. Said at every look, until
+    /// it is over.
+    GivenUp {
+        /// Which worker.
+        life: Life,
+        /// Which call.
+        call: CallId,
+    },
+    /// It has let go of that call.
+    LetGo {
+        /// Which worker.
+        life: Life,
+        /// Which call.
+        call: CallId,
+    },
+    /// The worker says that it has done what [`Action::Interrupt`](super::Action::Interrupt) asked for.
+    Interrupted {
+        /// Which worker.
+        life: Life,
+        /// Which call.
+        call: CallId,
+    },
     /// Close the pool. A second request, of whatever mode, means [`Stop::Now`].
     Shutdown {
         /// How.
@@ -83,7 +105,7 @@ pub enum Ended {
 /// Why a worker must go. Decides how much time it gets, and what is reported as the cause of its death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// A call's deadline passed and the worker does not let go: `kill_grace_ns`.
+    /// A call was given up, its deadline having passed for instance, and the worker does not let go: `kill_grace_ns`.
     Deadline,
     /// The same, where the cause is to be read by the other calls of that worker.
     OthersDeadline,

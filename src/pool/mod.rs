@@ -22,6 +22,9 @@
 //! the replacement and has SIGKILL sent to make it true. The pidfd ([`Event::Exited`]) is the truth: it alone
 //! frees what the life held.
 //!
+//! A call that its caller gave up and that its worker keeps goes through stages of its own: the app is told by the word,
+//! after a grace its thread gets a signal where the pool asks for one, after another its worker is cordoned.
+//!
 //! All times are monotonic nanoseconds as `u64`, from any origin.
 #![forbid(unsafe_code)]
 
@@ -29,6 +32,7 @@ mod action;
 mod bucket;
 mod config;
 mod event;
+mod given_up;
 mod incarnation;
 mod life;
 mod policy;
@@ -41,6 +45,7 @@ mod tests;
 pub use action::{Action, Refusal, Signal};
 pub use config::Config;
 pub use event::{Ended, Event, Stop, Why};
+pub use given_up::CallId;
 pub use incarnation::Incarnation;
 pub use life::{Life, SlotIndex};
 pub use policy::Policy;

@@ -3,12 +3,13 @@
 use log::Level;
 
 use super::bucket::Bucket;
+use super::given_up::{Ladder, Stage};
 use super::incarnation::Phase;
 use super::restart::{Backoff, Intensity};
 use super::roster::{HOPELESS, Roster};
 use super::{
-    Action, Config, Ended, Event, Incarnation, Life, PoolState, Refusal, Signal, Slot, SlotIndex, SlotState,
-    Stop, Why,
+    Action, CallId, Config, Ended, Event, Incarnation, Life, PoolState, Refusal, Signal, Slot, SlotIndex,
+    SlotState, Stop, Why,
 };
 use crate::error::{Cause, Kill, Result};
 
@@ -21,6 +22,7 @@ pub struct Policy {
     config: Config,
     state: PoolState,
     roster: Roster,
+    ladder: Ladder,
     intensity: Intensity,
     backoff: Backoff,
     /// The pool is degraded and early deaths were too many, then or since.
@@ -56,6 +58,7 @@ impl Policy {
             config,
             state: if config.workers == 0 { PoolState::NoWorkers } else { PoolState::Starting },
             roster: Roster::new(&config, first, now),
+            ladder: Ladder::default(),
             intensity: Intensity::new(&config),
             backoff: Backoff::new(&config, seed),
             spent: false,
@@ -81,10 +84,14 @@ impl Policy {
             Event::Marked { life } => self.marked(life, out),
             Event::Exited { life, status } => self.exited(life, status, out),
             Event::Cordon { life, why } => self.cordon(life, why, out),
+            Event::GivenUp { life, call } => self.given_up(life, call),
+            Event::LetGo { life, call } => self.ladder.forget(life, call),
+            Event::Interrupted { life, call } => self.interrupted(life, call),
             Event::Shutdown { mode } => self.shutdown(mode, out),
             Event::Trouble { text } => self.complain(&text, out),
             Event::Tick => {}
         }
+        self.climb(out);
         self.expire(out);
         self.fill(out);
         self.judge(out);
@@ -100,7 +107,7 @@ impl Policy {
         let forced = self.roster.lives().iter().filter_map(Incarnation::deadline).min();
         let vacancy = if self.is_closing() { None } else { self.roster.next_vacancy() };
         let spawn = vacancy.map(|(_, until)| until.max(self.spawns.next_at()));
-        forced.into_iter().chain(spawn).min().filter(|&at| at != NEVER)
+        forced.into_iter().chain(self.ladder.next_deadline()).chain(spawn).min().filter(|&at| at != NEVER)
     }
 
     /// A life that was started and not reaped.
@@ -116,6 +123,18 @@ impl Policy {
     /// The slots, in their order.
     pub fn slots(&self) -> &[Slot] {
         self.roster.slots()
+    }
+
+    /// The calls that were given up, as far as is known, and who has them. To be looked at again before a tick that is
+    /// due: what is over is no reason to do anything to anybody.
+    pub fn given_up_calls(&self) -> impl Iterator<Item = (Life, CallId)> + '_ {
+        self.ladder.all().iter().map(|it| (it.life, it.call))
+    }
+
+    /// Whether this end of a worker is our doing: it has no handler for the signal that it got for a call.
+    pub fn is_own_signal(&self, life: Life, status: Ended) -> bool {
+        let own = self.config.cancel_signal.map(Ended::Signaled);
+        own == Some(status) && self.ladder.is_signalled(life)
     }
 
     /// Workers that take calls.
@@ -189,13 +208,16 @@ impl Policy {
     fn exited(&mut self, life: Life, status: Ended, out: &mut Vec<Action>) {
         let Some(i) = self.roster.life(life) else { return };
         let (slot, served, ready_at, doom) = (i.slot, i.is_serving(), i.ready_at, i.doom);
-        let cause = i.cause(status);
+        let is_own = self.is_own_signal(life, status);
+        let cause = if is_own { Why::Deadline.cause() } else { i.cause(status) };
         out.push(Action::KillGroup { life });
         out.push(Action::Repair { life, cause });
         out.push(Action::Reap { life });
         self.leave(life, out);
-        if served {
-            self.vacate(slot, ready_at);
+        match served {
+            true if is_own => self.roster.slot_mut(slot).vacant_until = self.now,
+            true => self.vacate(slot, ready_at),
+            false => {}
         }
         match (cause, doom) {
             (Cause::Recycled | Cause::KilledByUs(Kill::Shutdown), _) => {} // wanted
@@ -244,6 +266,22 @@ impl Policy {
         }
     }
 
+    fn given_up(&mut self, life: Life, call: CallId) {
+        let until = self.now.saturating_add(self.config.cancel_grace_ns);
+        if self.roster.life(life).is_some_and(|i| i.born && i.state() != SlotState::Dying) {
+            self.ladder.found(life, call, until);
+        }
+    }
+
+    fn interrupted(&mut self, life: Life, call: CallId) {
+        let until = self.now.saturating_add(self.config.signal_grace_ns);
+        if let Some(it) = self.ladder.of(life, call)
+            && matches!(it.stage, Stage::Asked { .. })
+        {
+            it.stage = Stage::Signalled { until };
+        }
+    }
+
     fn shutdown(&mut self, mode: Stop, out: &mut Vec<Action>) {
         let again = self.is_closing();
         if !again {
@@ -275,6 +313,29 @@ impl Policy {
 
 /// What follows from any event: time that ran out, slots to fill, the state of the pool.
 impl Policy {
+    /// Takes the next step with every call that is kept for too long.
+    fn climb(&mut self, out: &mut Vec<Action>) {
+        let asked = self.now.saturating_add(ANSWER_NS);
+        let signalled = self.now.saturating_add(self.config.signal_grace_ns);
+        while let Some(it) = self.ladder.due(self.now) {
+            let (life, call) = (it.life, it.call);
+            match it.stage {
+                Stage::Told { .. } if self.config.cancel_signal.is_some() => {
+                    it.stage = Stage::Asked { until: asked };
+                    out.push(Action::Interrupt { life, call });
+                }
+                Stage::Asked { .. } => {
+                    it.stage = Stage::Signalled { until: signalled };
+                    out.push(Action::Kill { life, signal: Signal::Cancel });
+                }
+                _ => {
+                    it.stage = Stage::Spent;
+                    self.cordon(life, Why::Deadline, out);
+                }
+            }
+        }
+    }
+
     /// Forces every step that is due.
     fn expire(&mut self, out: &mut Vec<Action>) {
         let due = |i: &&Incarnation, now| i.deadline().is_some_and(|at| at <= now);
@@ -367,9 +428,13 @@ impl Policy {
             out.push(Action::Kill { life, signal: Signal::Kill });
         }
         self.turn(life, Phase::Dying { lost_at: self.now.saturating_add(LOST_AFTER_NS) }, out);
-        if served {
-            self.vacate(slot, ready_at);
+        // One that dies of the signal that a call of it got has its mark before it is known what it died of.
+        match served {
+            true if self.ladder.is_signalled(life) => self.roster.slot_mut(slot).vacant_until = self.now,
+            true => self.vacate(slot, ready_at),
+            false => {}
         }
+        self.ladder.close(life);
     }
 
     /// Notes that the worker of this slot is dying against our wishes, and how long to wait for the next.
@@ -397,6 +462,7 @@ impl Policy {
 
     /// Forgets a life, and publishes that its slot is empty if there was none after it.
     fn leave(&mut self, life: Life, out: &mut Vec<Action>) {
+        self.ladder.forget_life(life);
         let Some(gone) = self.roster.leave(life) else { return };
         if self.roster.slot(gone.slot).life.is_none() {
             out.push(Action::Slot { slot: gone.slot, life: None, state: SlotState::Empty });
@@ -478,6 +544,8 @@ fn tame(text: &str) -> String {
     let plain = |c: char| (!c.is_control()).then_some(c);
     text.chars().flat_map(|c| escape(c).chain(plain(c))).take(TEXT_MAX).collect()
 }
+/// How long a worker's control thread may take to signal one of the others, before the whole process gets the signal.
+const ANSWER_NS: u64 = 200_000_000;
 /// How long a process may take to die of SIGKILL before it is given up. The largest that was measured, 4 GiB on a
 /// busy machine, took 0.7 s.
 const LOST_AFTER_NS: u64 = 10_000_000_000;

@@ -225,6 +225,10 @@ mod tests {
     fn modes_are_what_they_say() {
         let mut a = Adaptive::new(Mode::Park, BUDGET);
         assert_eq!((a.spin(), a.yields(0)), (0, 0));
+        for waited in [Waited::Spun, Waited::Yielded, Waited::Slept { yielded: false }] {
+            a.ended(waited);
+            assert_eq!((a.spin(), a.yields(0)), (0, 0), "nothing is learned");
+        }
         let mut a = Adaptive::new(Mode::Spin, BUDGET);
         assert_eq!((a.spin(), a.yields(0)), (u64::MAX, 0));
     }

@@ -46,7 +46,9 @@ impl Bell {
         let heard = self.word.fetch_or(ASLEEP, Ordering::Acquire) | ASLEEP;
         full_fence("nofence_bell_wait"); // SYNC POINT: bell
         if waiting() {
+            crash_point!("bell.asleep");
             futex.wait(&self.word, heard, timeout);
+            crash_point!("bell.woken");
         }
         if sabotage::on("sleeperclears") {
             self.word.fetch_and(!ASLEEP, Ordering::Relaxed);
@@ -61,6 +63,7 @@ impl Bell {
             // Adding the flag to itself clears it and carries into the sequence. Two ringers at once may set it
             // again: one needless wake-up later.
             self.word.fetch_add(ASLEEP, Ordering::Release);
+            crash_point!("bell.taken");
             futex.wake_all(&self.word);
         }
     }

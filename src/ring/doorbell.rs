@@ -35,6 +35,7 @@ impl Doorbell {
     #[inline]
     pub fn ring(&self, futex: &impl Futex) {
         self.sequence.fetch_add(1, Ordering::AcqRel);
+        crash_point!("doorbell.moved");
         full_fence("nofence_doorbell_ring"); // SYNC POINT: doorbell
         if self.asleep.load(Ordering::Relaxed) != 0 {
             futex.wake_all(&self.sequence);
@@ -67,6 +68,7 @@ impl Parker<'_> {
         if !sabotage::on("idlelate") {
             self.idle.set(self.me);
         }
+        crash_point!("worker.park.announced");
         full_fence("nofence_park"); // SYNC POINT: park
         let work = work() && !sabotage::on("norecheck_w");
         if sabotage::on("idlelate") {
@@ -90,7 +92,9 @@ impl Parker<'_> {
         self.doorbell.asleep.store(1, Ordering::Relaxed);
         full_fence("nofence_doorbell_sleep"); // SYNC POINT: doorbell
         if !self.rang(heard) {
+            crash_point!("worker.park.asleep");
             futex.wait(&self.doorbell.sequence, heard, timeout);
+            crash_point!("worker.park.woken");
         }
         self.doorbell.asleep.store(0, Ordering::Relaxed);
     }

@@ -10,9 +10,9 @@
 //! Each is one compare-and-swap of all 64 bits. The line arbitrates and holds no truth alone: a result counts
 //! only if the worker's own record names this call and generation, a call runs only if the client's does.
 
-use super::Bell;
 use super::sabotage::{self, order};
 use super::word::{Generation, Illegal, Life, Reason, State, Word};
+use super::{Bell, Futex};
 use crate::primitive::{AtomicU64, Ordering};
 
 /// One call's line, shared by its client, all workers and the arbiter.
@@ -28,6 +28,8 @@ pub struct CallLine {
     /// caller takes no more from them than a time that it could have seen itself.
     begun: AtomicU64,
     alive: AtomicU64,
+    /// Where the worker's side of its stream is; 0 while there is none. A hint: the block itself says whose it is.
+    stream: AtomicU64,
 }
 
 /// How an attempt to cancel or expire a call ended.
@@ -72,6 +74,7 @@ impl CallLine {
             bell: Bell::new(),
             begun: AtomicU64::new(0),
             alive: AtomicU64::new(0),
+            stream: AtomicU64::new(0),
         }
     }
 
@@ -110,6 +113,10 @@ impl CallLine {
     /// IDLE → QUEUED, after the record was completed.
     #[inline]
     pub fn publish(&self, generation: Generation) -> Result<(), Illegal> {
+        // What an earlier call's worker said here is not this one's; the next one may say the same.
+        if !sabotage::on("streamplacestays") {
+            self.stream.store(0, Ordering::Relaxed);
+        }
         // SYNC POINT: publish
         let ordering = order("publishrelaxed", Ordering::Release);
         self.swap(Word::idle(generation), Word::queued(generation), ordering).map_err(Illegal)
@@ -123,6 +130,7 @@ impl CallLine {
             if word.generation() != generation && !sabotage::on("anygeneration") {
                 return Ok(Cancel::TooLate(word));
             }
+            crash_point!("cancel.looked");
             match (word.state(), word.life()) {
                 (State::Queued, _) => {
                     let next = if sabotage::on("nobump") { generation } else { generation.next() };
@@ -149,6 +157,7 @@ impl CallLine {
     pub fn release(&self, word: Word) -> Result<Generation, Illegal> {
         debug_assert!(matches!(word.state(), State::Done | State::Lost | State::Acked));
         let next = word.generation().next();
+        crash_point!("client.release.looked");
         // SYNC POINT: release
         let ordering = order("releaserelaxed", Ordering::Release);
         self.swap(word, Word::idle(next), ordering).map(|()| next).map_err(Illegal)
@@ -162,6 +171,7 @@ impl CallLine {
 
     /// QUEUED → IDLE, and nothing else: the client takes back what nobody claimed. `false`: somebody did.
     pub fn withdraw(&self, generation: Generation) -> bool {
+        crash_point!("client.withdraw.looked");
         self.swap(Word::queued(generation), Word::idle(generation.next()), Ordering::AcqRel).is_ok()
     }
 
@@ -169,6 +179,7 @@ impl CallLine {
 
     /// QUEUED → LOST because nobody will come. `false`: it was not queued with that generation.
     pub fn refuse(&self, generation: Generation, reason: Reason) -> bool {
+        crash_point!("refuse.looked");
         self.swap(Word::queued(generation), Word::lost(generation, None, reason), Ordering::AcqRel).is_ok()
     }
 
@@ -177,6 +188,7 @@ impl CallLine {
     /// QUEUED → RUNNING. The request may be read only after this succeeded.
     #[inline]
     pub fn claim(&self, generation: Generation, life: Life) -> bool {
+        crash_point!("worker.claim.looked");
         if sabotage::on("blindclaim") {
             let queued = self.glance() == Word::queued(generation).raw();
             self.word.store(Word::running(generation, life).raw(), Ordering::Release);
@@ -184,7 +196,9 @@ impl CallLine {
         }
         // SYNC POINT: publish
         let ordering = order("claimrelaxed", Ordering::AcqRel);
-        self.swap(Word::queued(generation), Word::running(generation, life), ordering).is_ok()
+        let claimed = self.swap(Word::queued(generation), Word::running(generation, life), ordering).is_ok();
+        crash_point!("worker.claim.swapped");
+        claimed
     }
 
     /// The claimer begins with the call: monotonic nanoseconds.
@@ -192,6 +206,17 @@ impl CallLine {
     pub fn begin(&self, now_ns: u64) {
         self.begun.store(now_ns, Ordering::Relaxed);
         self.alive.store(0, Ordering::Relaxed);
+    }
+
+    /// The claimer's app answers with a stream: where its side of it is, not 0. The bell is to be rung afterwards.
+    pub fn announce(&self, place: u64) {
+        self.stream.store(place, order("streamplacerelaxed", Ordering::Release)); // SYNC POINT: stream
+    }
+
+    /// Where the stream of the call is said to be; 0 for nowhere. It may be an earlier call's, or nonsense.
+    #[inline]
+    pub fn stream(&self) -> u64 {
+        self.stream.load(Ordering::Acquire) // SYNC POINT: stream
     }
 
     /// The claimer's app says that it is at work on the call.
@@ -214,6 +239,7 @@ impl CallLine {
     #[inline]
     pub fn complete(&self, generation: Generation, life: Life, result: u64) -> Result<Completed, Illegal> {
         self.result.store(result, Ordering::Relaxed);
+        crash_point!("worker.complete.placed");
         if sabotage::on("blinddone") {
             self.word.store(Word::done(generation, life).raw(), Ordering::Release);
             return Ok(Completed::Done);
@@ -232,6 +258,7 @@ impl CallLine {
 
     /// ABANDONED → ACKED: this life has let go.
     pub fn acknowledge(&self, generation: Generation, life: Life) -> Result<(), Illegal> {
+        crash_point!("worker.ack.looked");
         // SYNC POINT: acked
         let ordering = order("ackrelaxed", Ordering::Release);
         self.swap(Word::abandoned(generation, life), Word::acked(generation, life), ordering).map_err(Illegal)
@@ -260,6 +287,7 @@ impl CallLine {
                 }
                 _ => return Ok(Repaired::Kept),
             };
+            crash_point!("arbiter.repair.looked");
             if self.swap(word, to, Ordering::AcqRel).is_ok() || sabotage::on("noloop") {
                 return Ok(repaired);
             }
@@ -278,10 +306,24 @@ impl CallLine {
                 (State::Running, Some(life)) => Word::abandoned(generation, life),
                 _ => Word::idle(generation.next()),
             };
+            crash_point!("arbiter.reclaim.looked");
             if self.swap(word, to, Ordering::AcqRel).is_ok() || sabotage::on("noreclaimloop") {
+                crash_point!("arbiter.reclaim.moved");
                 return Ok(to.state() == State::Idle);
             }
         }
+    }
+
+    /// The same, and whoever sleeps on the call hears of it. Where a worker has it the flag of its sleepers is not trusted: the
+    /// dead client may have taken it and not woken them any more.
+    pub fn reclaim_and_ring(&self, futex: &impl Futex) -> Result<bool, Illegal> {
+        let reclaimed = self.reclaim();
+        if reclaimed == Ok(true) || sabotage::on("trustflag") {
+            self.bell.ring(futex);
+        } else {
+            self.bell.ring_always(futex);
+        }
+        reclaimed
     }
 
     #[inline]
@@ -381,6 +423,13 @@ mod tests {
                 assert_eq!(at(from).release(from), Ok(G.next()));
             }
         }
+    }
+
+    #[test]
+    fn a_call_that_had_begun_is_lost_as_begun() {
+        let line = at(Word::running(G, life(3)));
+        assert_eq!(line.repair(life(3), |g| g == G), Ok(Repaired::Lost(Reason::Begun)));
+        assert_eq!(line.look(), Ok(Word::lost(G, Some(life(3)), Reason::Begun)));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The algorithms of the data plane over borrowed memory: the call word, the submit ring, the hints of a board,
-//! and the ways of waiting.
+//! The algorithms of the data plane over borrowed memory: the call word, the submit ring, the ring of a stream,
+//! the hints of a board, and the ways of waiting.
 //!
 //! Nothing in here maps memory, makes a system call or knows what a process is. Each function is one step, or a
 //! few, of one role (client, worker, arbiter); the order of the steps and the memory ordering of each is that of
@@ -16,9 +16,13 @@ mod armed;
 mod bell;
 mod bits;
 mod doorbell;
+mod intake;
 mod line;
 mod queue;
-mod sabotage;
+pub(crate) mod sabotage;
+mod stream;
+#[cfg(all(test, not(loom)))]
+mod stream_stress;
 #[cfg(all(test, not(loom)))]
 mod stress;
 mod submit;
@@ -30,8 +34,10 @@ pub use armed::Armed;
 pub use bell::Bell;
 pub use bits::Bits;
 pub use doorbell::{Doorbell, Parker, wake_idle, wake_one};
+pub use intake::Intake;
 pub use line::{CallLine, Cancel, Completed, Repaired};
 pub use queue::{Queue, SubmitError, Taken};
+pub use stream::{Corrupt, Cursor, Popped, StreamConsumer, StreamProducer, StreamRing, Unsent};
 pub use submit::{Entry, Peek, Producer, PushError, SubmitRing};
 pub use word::{Generation, Illegal, Life, Reason, State, Word};
 

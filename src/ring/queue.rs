@@ -85,6 +85,7 @@ impl Queue<'_> {
                 PushError::Corrupt => Err(SubmitError::Damaged),
             };
         }
+        crash_point!("client.submit.appended");
         full_fence("nofence_submit"); // SYNC POINT: pending, park, close
         // Under load the bit is set already, and a swap of a word that all share is what a call can do without. If a
         // worker clears it after this look, it sees what was appended before the fence, and sets it back.
@@ -92,6 +93,7 @@ impl Queue<'_> {
             self.pending.set(self.index); // SYNC POINT: pending
             full_fence("nofence_hint"); // SYNC POINT: park
         }
+        crash_point!("client.submit.hinted");
         Ok(())
     }
 
@@ -162,12 +164,14 @@ impl Queue<'_> {
         // Append, fence, look at the bit; clear the bit, fence, look at the ring: either the submitter sees the bit
         // gone and sets it, or this side sees what was appended.
         self.pending.clear(self.index);
+        crash_point!("worker.quiesce.cleared");
         full_fence("nofence_pending"); // SYNC POINT: pending
         if sabotage::on("norecheck_p") || (self.ring.is_empty() && current()) {
             return false;
         }
         self.pending.set(self.index);
         full_fence("nofence_setback"); // SYNC POINT: park
+        crash_point!("worker.quiesce.restored");
         true
     }
 
@@ -271,6 +275,7 @@ mod tests {
         assert_eq!(taken(&q), None);
     }
 
+    /// B9: a head or a tail that runs ahead or goes back.
     #[test]
     fn hostile_heads_tails_and_entries_end_in_an_answer() {
         let lane = Lane::new(2, 4);
@@ -289,6 +294,69 @@ mod tests {
         let mut p = Producer::default();
         lane.head.store(77, Ordering::Relaxed);
         assert_eq!(q.submit(&mut p, 0, Generation(0)), Err(SubmitError::Damaged));
+    }
+
+    /// C9: a call is named by its lane, its line and its generation. One that is under way is not submitted again, whoever has
+    /// it; the same number on another lane is another call.
+    #[test]
+    fn c9_a_call_under_way_is_not_submitted_again() {
+        let (ours, others) = (Lane::new(2, 4), Lane::new(2, 4));
+        let (mut p, mut p2) = (Producer::default(), Producer::default());
+        assert_eq!(ours.queue().submit(&mut p, 0, Generation(0)), Ok(()));
+        assert_eq!(ours.queue().submit(&mut p, 0, Generation(0)), Err(SubmitError::Damaged), "queued");
+        assert_eq!(others.queue().submit(&mut p2, 0, Generation(0)), Ok(()));
+        assert_eq!(taken(&ours.queue()), Some((0, 0)));
+        assert_eq!(ours.queue().submit(&mut p, 0, Generation(0)), Err(SubmitError::Damaged), "running");
+        assert_eq!(taken(&ours.queue()), None, "once");
+        assert_eq!(taken(&others.queue()), Some((0, 0)));
+        assert!(ours.lines[0].complete(Generation(0), LIFE, 1).is_ok());
+        assert_eq!(ours.queue().submit(&mut p, 0, Generation(0)), Err(SubmitError::Damaged), "not taken yet");
+        let done = ours.lines[0].look().unwrap();
+        let next = ours.lines[0].release(done).unwrap();
+        assert_eq!(
+            ours.queue().submit(&mut p, 0, Generation(0)),
+            Err(SubmitError::Damaged),
+            "that one is over"
+        );
+        assert_eq!(ours.queue().submit(&mut p, 0, next), Ok(()));
+        assert_eq!(taken(&ours.queue()), Some((0, 1)));
+    }
+
+    #[test]
+    fn a_line_is_taken_only_if_it_is_there_and_queued() {
+        let lane = Lane::new(2, 4);
+        let q = lane.queue();
+        assert_eq!(q.take_line(LIFE, 2), Taken::Nothing, "there are two");
+        assert_eq!(q.take_line(LIFE, 1), Taken::Nothing, "nobody submitted it");
+        let mut p = Producer::default();
+        assert_eq!(q.submit(&mut p, 2, Generation(0)), Err(SubmitError::Damaged));
+        assert_eq!(q.enqueue(&mut p, 2, Generation(0)), Err(SubmitError::Damaged));
+        q.submit(&mut p, 1, Generation(0)).unwrap();
+        let entry = Entry { call: 1, generation: Generation(0) };
+        assert!(q.is_queued(entry) && !q.is_queued(Entry { generation: Generation(1), ..entry }));
+        assert!(!q.is_queued(Entry { call: 2, ..entry }));
+        assert_eq!(q.take_line(LIFE, 1), Taken::Call(entry));
+        assert_eq!(q.take_line(LIFE, 1), Taken::Nothing, "it has it");
+    }
+
+    /// Whoever walks the words may take a call before its submitter has found the ring full: then it is submitted after all.
+    #[test]
+    fn a_call_that_was_taken_before_the_ring_was_full_is_submitted() {
+        let lane = Lane::new(2, 4);
+        let q = lane.queue();
+        lane.head.store(77, Ordering::Relaxed); // no producer goes on with that
+        q.publish(0, Generation(0)).unwrap();
+        assert_eq!(taken_by_walk(&q), Some((0, 0)));
+        assert_eq!(q.enqueue(&mut Producer::default(), 0, Generation(0)), Ok(()));
+        q.publish(1, Generation(0)).unwrap();
+        assert_eq!(q.enqueue(&mut Producer::default(), 1, Generation(0)), Err(SubmitError::Damaged));
+    }
+
+    fn taken_by_walk(q: &Queue<'_>) -> Option<(usize, u32)> {
+        match q.walk(LIFE, 0) {
+            Taken::Call(entry) => Some((entry.call, entry.generation.0)),
+            _ => None,
+        }
     }
 
     #[test]

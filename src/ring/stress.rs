@@ -12,7 +12,7 @@ const WORKERS: usize = 2;
 
 /// A futex of the standard library's. A sleep that only its bound ends is a lost wake-up.
 #[derive(Default)]
-struct Kernel {
+pub(super) struct Kernel {
     wakes: Mutex<u64>,
     sleepers: Condvar,
 }

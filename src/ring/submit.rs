@@ -181,6 +181,7 @@ impl Producer {
 
     fn append(&mut self, ring: SubmitRing<'_>, entry: Entry) {
         ring.slot(self.tail).store(entry.pack(), Ordering::Relaxed);
+        crash_point!("client.submit.slot");
         self.tail = self.tail.wrapping_add(1);
         ring.tail.store(self.tail, order("tailrelaxed", Ordering::Release)); // SYNC POINT: submit
     }

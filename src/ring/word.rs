@@ -300,4 +300,30 @@ mod tests {
         assert_eq!(w.reason(), Some(Reason::Begun));
         assert_eq!(Word::queued(Generation(3)).life(), None);
     }
+
+    /// B9: a word whose check bits are right and whose fields do not go together is no word either. All states, with and
+    /// without a life, all reasons, and the bits that nobody uses.
+    #[test]
+    fn fields_that_do_not_go_together_are_illegal() {
+        for state in 0..16_u64 {
+            for (life, reason, spare) in
+                (0..2_u64).flat_map(|l| (0..16_u64).flat_map(move |r| [(l, r, 0), (l, r, 1)]))
+            {
+                let raw = 7 << GENERATION | life << LIFE | reason << REASON | state;
+                let raw = raw | u64::from(fold(raw)) << CHECK | spare << 12;
+                let goes = spare == 0
+                    && matches!(
+                        (state, life, reason),
+                        (0 | 1, 0, 0) | (2 | 3 | 4 | 6, 1, 0) | (5, 1, 1 | 2) | (5, 0, 3..=5)
+                    );
+                assert_eq!(Word::check(raw).is_ok(), goes, "{state} {life} {reason} {spare}");
+                if let Ok(word) = Word::check(raw) {
+                    assert_eq!((word.life().is_some(), word.reason().is_some()), (life == 1, reason != 0));
+                    let shown = format!("{word:?}");
+                    assert_eq!(shown.contains("life"), life == 1, "{shown}");
+                }
+            }
+        }
+        assert!(Illegal(5).to_string().contains("0x0000000000000005"));
+    }
 }

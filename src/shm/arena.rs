@@ -32,6 +32,8 @@ const PAGE: u64 = 4096;
 const PAGE_ALIGN_FROM: u64 = 64 * 1024;
 /// Most blocks of one arena; bounds the private memory for its bookkeeping.
 const MAX_BLOCKS: u32 = 64 * 1024;
+/// What the allocator keeps of each.
+const BYTES_A_BLOCK: usize = 32;
 
 impl Arena {
     /// Of the bytes from `base` (64-byte aligned) to `end`.
@@ -40,6 +42,14 @@ impl Arena {
         let units = (end - base) / BLOCK_ALIGN as u64;
         let blocks = (units.clamp(16, MAX_BLOCKS as u64)) as u32;
         Arena { allocator: Some(Allocator::with_max_allocs(units as u32, blocks)), base, end, taken: 0 }
+    }
+
+    /// The same, unless there is no memory for its bookkeeping, up to 2 MiB. The allocator cannot be refused any, so this looks
+    /// first: another thread may take what was there.
+    pub fn try_new(base: u64, end: u64) -> Option<Arena> {
+        let blocks = ((end - base) / BLOCK_ALIGN as u64).clamp(16, MAX_BLOCKS as u64) as usize;
+        Vec::<u8>::new().try_reserve_exact(blocks * BYTES_A_BLOCK).ok()?;
+        Some(Arena::new(base, end))
     }
 
     /// Of one block at a time, which may be as large as all of it. `base` is page-aligned.

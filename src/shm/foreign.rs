@@ -2,7 +2,7 @@
 
 use super::region::Region;
 use super::registry::{Owner, RegionEntry, RegionId, Registry};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result};
 use crate::limits::MAX_REGIONS;
 use crate::primitive::{AtomicUsize, Ordering};
 use arc_swap::ArcSwapOption;
@@ -40,7 +40,7 @@ impl Foreign {
     /// Runs `f` on the region at a place if it is `owner`'s, fetching it first if need be.
     ///
     /// # Errors
-    /// `Protocol` if nothing of that owner is registered there; what `fetch` says.
+    /// `Protocol` if nothing of that owner is registered there, or its owner has spoilt it; what `fetch` says.
     #[inline]
     pub fn get(
         &self,
@@ -58,7 +58,8 @@ impl Foreign {
         {
             return Ok(mapped.region.clone());
         }
-        let region = Arc::new(fetch.fetch(entry)?);
+        let region = Arc::new(fetch.fetch(entry).map_err(spoilt)?);
+        crash_point!("fetch.mapped");
         self.put(Mapped { id: entry.id, region: region.clone() });
         // Where there is a new one there may be some that are gone: of workers that died, say. Their memory comes
         // back only when nobody maps them any more, and a client has no other moment to look.
@@ -89,5 +90,13 @@ impl Foreign {
                 place.compare_and_swap(&mapped, None);
             }
         }
+    }
+}
+
+/// The arbiter has seen a sound header when the region was registered: if it is none now, its owner has written over it since.
+fn spoilt(error: Error) -> Error {
+    match error.code() {
+        Code::Incompatible => Error::new(Kind::Protocol(error.to_string().into())),
+        _ => error,
     }
 }

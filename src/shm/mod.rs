@@ -24,8 +24,13 @@
 mod arena;
 mod begin;
 mod board;
+mod chain;
 mod control;
 mod foreign;
+#[cfg(all(test, not(loom)))]
+mod hostile;
+pub mod item;
+mod outflow;
 mod pinned;
 mod record;
 mod region;
@@ -33,20 +38,27 @@ mod registry;
 mod requests;
 mod results;
 mod store;
+mod stream;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 pub use arena::{Arena, Block};
 pub use begin::{BeginRecord, Begun};
 pub use board::Board;
+pub use chain::Chain;
 pub use control::Control;
 pub use foreign::{Fetch, Foreign};
+pub use outflow::{Outflow, Packed};
 pub use pinned::Pinned;
 pub use record::{Body, Record};
 pub use region::{Region, RegionKind, Shared, layout_hash};
 pub use registry::{
     Death, LaneState, Owner, PoolState, RegionEntry, RegionId, Registry, SlotEntry, SlotState,
 };
-pub use requests::{BLOCKS as REQUEST_BLOCKS, Deadline, OwnRecord, Requests};
+pub use requests::{BLOCKS as REQUEST_BLOCKS, CONTEXT, Deadline, IDEMPOTENT, OwnRecord, Requests, STREAM};
 pub use results::{
-    BAD_REQUEST, BLOCKS as RESULT_BLOCKS, DEADLINE, LEN as RESULTS_LEN, Place, ResultKey, Results,
+    BAD_REQUEST, BLOCKS as RESULT_BLOCKS, DEADLINE, LEN as RESULTS_LEN, OVERRUN, Place, ResultKey, Results,
+    STALLED, STREAMED,
 };
 pub use store::{Placed, Quota, Register, Retired, Store};
+pub use stream::{STREAM_START, StreamBlock};

@@ -24,6 +24,12 @@ impl Pinned {
         }
     }
 
+    /// Whether none was met.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.first.get().is_none()
+    }
+
     /// Keeps a region for as long as this lives. One of the same number that is kept already stays.
     pub fn keep(&self, index: u16, region: &Arc<Region>) -> &Region {
         let mut at = self;

@@ -4,7 +4,7 @@
 //! 0    frame header, 16 bytes, verbatim
 //! 16   two words of the owner's own      (request: own record, deadline; result: lane serial, call key)
 //! 32   body: length 32 | region 16 | in a block 16      40  offset of the block
-//! 48   flags                                            56  request: the caller's own deadline
+//! 48   flags (of a request: see Chain)                  56  request: the caller's own deadline
 //! 64   448 bytes of TLV body
 //! ```
 //!
@@ -48,6 +48,15 @@ pub enum Body {
         /// How many bytes.
         len: usize,
     },
+}
+
+impl Body {
+    /// How many bytes it has.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        let (Body::Inline(len) | Body::Block { len, .. }) = *self;
+        len
+    }
 }
 
 const IN_A_BLOCK: u64 = 1;
@@ -135,7 +144,7 @@ impl Record {
 
 /// Eight bytes as a word, so that memory holds them in their order.
 #[inline]
-fn le(bytes: &[u8]) -> u64 {
+pub(super) fn le(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(bytes);
     u64::from_le_bytes(word)

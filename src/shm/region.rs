@@ -90,7 +90,7 @@ const MAGIC: u64 = u64::from_be_bytes(*b"STOKEHLD");
 pub const fn layout_hash() -> u64 {
     // FNV-1a over the numbers that define the layout.
     const PARTS: &[usize] = &[
-        4, // protocol version: bump when the meaning of anything changes
+        6, // protocol version: bump when the meaning of anything changes
         size_of::<usize>(),
         if cfg!(target_endian = "little") { 1 } else { 2 },
         crate::limits::LANE_CALLS,
@@ -104,6 +104,7 @@ pub const fn layout_hash() -> u64 {
         crate::limits::MAX_DEATHS,
         crate::limits::RECORD_LEN,
         crate::limits::RESULT_RECORDS,
+        crate::limits::STREAM_RING,
         size_of::<CallLine>(),
         size_of::<Doorbell>(),
         size_of::<DeathMark>(),
@@ -170,7 +171,8 @@ impl Region {
     /// Maps a region that a peer made, after checking its seals, size and header.
     ///
     /// # Errors
-    /// `Incompatible`, naming what is wrong with it; `Os` when it cannot be mapped.
+    /// `Protocol` for wrong seals or another size, `Incompatible` for a header of another layout or kind, each naming what is
+    /// wrong; `Os` when it cannot be mapped.
     pub fn adopt(kind: RegionKind, fd: OwnedFd, len: usize) -> Result<Region> {
         // The descriptor is closed once it is mapped: a worker of a thousand clients would run out of them.
         Region::adopt_keeping(kind, fd, len).map(|region| Region { fd: None, ..region })
@@ -271,6 +273,22 @@ impl Region {
             std::ptr::copy_nonoverlapping(self.map.as_ptr().add(range.start), to.as_mut_ptr(), to.len())
         };
         true
+    }
+
+    /// The same into memory of its own: an allocation of a size that lies inside a region that exists, and which may fail.
+    pub fn copied(&self, offset: u64, len: usize) -> Option<Result<Vec<u8>>> {
+        let range = self.range(offset, len as u64)?;
+        let mut copy = Vec::new();
+        if copy.try_reserve_exact(len).is_err() {
+            return Some(Err(Error::out_of_memory()));
+        }
+        // SAFETY: in bounds, and there is room for `len` bytes, as was just established, in private memory that cannot
+        // overlap the mapping. As in `copy`, by raw pointer; after it so many bytes are initialised.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.map.as_ptr().add(range.start), copy.as_mut_ptr(), len);
+            copy.set_len(len);
+        }
+        Some(Ok(copy))
     }
 
     /// The bytes of a block of one's own region, to be filled before it is published.

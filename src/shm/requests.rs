@@ -3,7 +3,8 @@
 //! ```text
 //! 0      header
 //! 512    64 request records of 512 bytes
-//! 33280  small blocks
+//! 33280  64 cursors: how far the client has read the stream of each call
+//! 37376  small blocks
 //! ```
 //!
 //! Each record carries the client's *own record* of the call: its generation and whether it is queued or cancelled.
@@ -15,7 +16,7 @@ use super::region::{Region, RegionKind};
 use crate::error::Result;
 use crate::limits::{LANE_CALLS, RECORD_LEN};
 use crate::primitive::Ordering;
-use crate::ring::Generation;
+use crate::ring::{Cursor, Generation};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -23,9 +24,10 @@ const RECORDS: usize = 512;
 /// Size of the region.
 pub const LEN: usize = 64 * 1024;
 /// Where its blocks start.
-pub const BLOCKS: usize = RECORDS + LANE_CALLS * RECORD_LEN;
+pub const BLOCKS: usize = CURSORS + LANE_CALLS * size_of::<Cursor>();
+const CURSORS: usize = RECORDS + LANE_CALLS * RECORD_LEN;
 
-const _: () = assert!(BLOCKS < LEN);
+const _: () = assert!(BLOCKS < LEN && CURSORS.is_multiple_of(64));
 
 /// What the client says of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub enum OwnRecord {
     Queued(Generation),
     /// Given up, with this generation.
     Cancelled(Generation),
+    /// Given up, with this generation, while items of its stream are still being read where they lie.
+    Held(Generation),
 }
 
 /// Monotonic nanoseconds after which a call is not wanted any more.
@@ -52,12 +56,20 @@ impl Deadline {
     }
 }
 
+/// Flag of a request record: the call may run twice.
+pub const IDEMPOTENT: u64 = 1;
+/// Flag of a request record: the caller takes a stream.
+pub const STREAM: u64 = 2;
+/// Flag of a request record: the caller has opened a context, and sends items as well.
+pub const CONTEXT: u64 = 4;
+
 /// The request records of one lane.
 #[derive(Clone, Debug)]
 pub struct Requests(Arc<Region>);
 
 const QUEUED: u64 = 0x51;
 const CANCELLED: u64 = 0xca;
+const HELD: u64 = 0x4e;
 
 impl Requests {
     /// A fresh one, written by this process.
@@ -93,6 +105,12 @@ impl Requests {
         &self.0.array::<Record>(RECORDS, LANE_CALLS)[call]
     }
 
+    /// How far the client has read the stream of a call.
+    #[inline]
+    pub fn cursor(&self, call: usize) -> &Cursor {
+        &self.0.array::<Cursor>(CURSORS, LANE_CALLS)[call]
+    }
+
     /// Client: states what it wants of a call, after the rest of the record was written and before it is published.
     #[inline]
     pub fn state(&self, call: usize, own: OwnRecord, deadline: Deadline) {
@@ -102,6 +120,7 @@ impl Requests {
             OwnRecord::None => 0,
             OwnRecord::Queued(g) => (g.0 as u64) << 32 | QUEUED,
             OwnRecord::Cancelled(g) => (g.0 as u64) << 32 | CANCELLED,
+            OwnRecord::Held(g) => (g.0 as u64) << 32 | HELD,
         };
         record.own[0].store(word, Ordering::Release);
     }
@@ -128,6 +147,7 @@ impl Requests {
         let own = match word & 0xffff_ffff {
             QUEUED => OwnRecord::Queued(generation),
             CANCELLED => OwnRecord::Cancelled(generation),
+            HELD => OwnRecord::Held(generation),
             _ => OwnRecord::None,
         };
         let deadline = record.own[1].load(Ordering::Relaxed);

@@ -61,6 +61,13 @@ pub enum Place {
 pub const BAD_REQUEST: u64 = 1;
 /// Flag of a result record: the app saw that the call's deadline had passed, and stopped.
 pub const DEADLINE: u64 = 2;
+/// Flag of a result record: it is the end of a stream, whose items came before it.
+pub const STREAMED: u64 = 4;
+/// Flag of a result record: the stream ended because its consumer took nothing for as many nanoseconds as the record's
+/// `extra` says.
+pub const STALLED: u64 = 8;
+/// Flag of a result record: the stream ended because there was no room beyond as many items as `extra` says.
+pub const OVERRUN: u64 = 16;
 
 /// The place of a region that no record is in.
 const NOWHERE: u64 = u16::MAX as u64;
@@ -102,7 +109,9 @@ pub struct ResultKey {
 }
 
 impl ResultKey {
-    fn pack(self) -> u64 {
+    /// Call and generation in one word.
+    #[inline]
+    pub fn pack(self) -> u64 {
         (self.generation.0 as u64) << 32 | 1 << 16 | self.call as u64 & 0xffff
     }
 }
@@ -123,8 +132,9 @@ impl Results {
     }
 
     /// One that was fetched already; `None` if it is another kind of region.
-    pub fn of(region: &Arc<Region>) -> Option<Results> {
-        (region.kind() == RegionKind::Results && region.len() == LEN).then(|| Results(region.clone()))
+    #[inline]
+    pub fn of(region: Arc<Region>) -> Option<Results> {
+        (region.kind() == RegionKind::Results && region.len() == LEN).then(|| Results(region))
     }
 
     /// The region itself.

@@ -140,19 +140,22 @@ impl Store {
             register.retire(retired.id);
         }
         let plan = plan.ok_or_else(|| self.full(len, taken))?;
+        crash_point!("grow.create", "memfd_create");
         // Where there is no room for the generous one there may be for the exact one.
         let (plan, region) = create(plan).map(|region| (plan, region)).or_else(|error| {
             let exact = Plan::whole(len);
             if plan == exact { Err(error) } else { create(exact).map(|region| (exact, region)) }
         })?;
-        let region = Arc::new(region);
-        let id = register.register(&region)?;
-        let mut inner = self.lock();
         let (base, end) = (FIRST_BLOCK as u64, region.len() as u64);
         let mut arena = match plan {
-            Plan::Shared(_) => Arena::new(base, end),
+            Plan::Shared(_) => Arena::try_new(base, end).ok_or_else(Error::out_of_memory)?,
             Plan::Whole(_) => Arena::whole(base, end),
         };
+        let region = Arc::new(region);
+        crash_point!("grow.created");
+        let id = register.register(&region)?;
+        crash_point!("grow.registered");
+        let mut inner = self.lock();
         inner.bytes += arena.size();
         let block = arena.allocate(len as u64);
         let placed = block.map(|block| Placed { id, region: region.clone(), block });

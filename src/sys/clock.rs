@@ -23,8 +23,23 @@ pub fn coarse_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC_COARSE)
 }
 
+/// Has the clock stand still for this thread, at a time that a fuzz target chooses.
+#[cfg(stokehold_fuzzing)]
+pub fn stand_at(ns: u64) {
+    STANDS_AT.set(Some(ns));
+}
+
+#[cfg(stokehold_fuzzing)]
+thread_local! {
+    static STANDS_AT: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
+}
+
 #[inline]
 fn read(clock: libc::clockid_t) -> u64 {
+    #[cfg(stokehold_fuzzing)]
+    if let Some(ns) = STANDS_AT.get() {
+        return ns;
+    }
     let mut now = MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: `now` is valid for the write of one timespec.
     let answer = unsafe { libc::clock_gettime(clock, now.as_mut_ptr()) };
@@ -35,6 +50,15 @@ fn read(clock: libc::clockid_t) -> u64 {
     // SAFETY: the call above succeeded, so it wrote the whole struct.
     let now = unsafe { now.assume_init() };
     now.tv_sec as u64 * NANOS + now.tv_nsec as u64
+}
+
+/// The earlier of two times, where there are any.
+#[inline]
+pub fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
 }
 
 /// Sleeps for at least `duration`, through any number of signals.

@@ -3,12 +3,13 @@
 use super::{last, named, named_io, retry};
 use crate::error::Result;
 use crate::primitive::{AtomicU32, Ordering};
+use crate::sys::process::exit_now;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, RangeInclusive};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 const FIRST: u32 = 3; // the one after stderr
 
@@ -89,6 +90,11 @@ pub fn raise_nofile() -> Result<(u64, u64)> {
     Ok((soft, soft.max(hard)))
 }
 
+/// Another descriptor of the same file, close-on-exec. See `F_DUPFD_CLOEXEC` in `fcntl(2)`.
+pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned().map_err(named_io("fcntl(F_DUPFD_CLOEXEC)"))
+}
+
 /// How many descriptors this process may have. See `getrlimit(2)`.
 pub fn nofile() -> Result<u64> {
     getrlimit(Resource::RLIMIT_NOFILE).map(|(soft, _)| soft).map_err(named("getrlimit"))
@@ -136,6 +142,22 @@ pub fn replace_stdin(fd: BorrowedFd<'_>) -> Result<()> {
         unsafe { libc::dup2(fd.as_raw_fd(), libc::STDIN_FILENO).into() }
     })
     .map(drop)
+}
+
+/// Ends this process after some last words, for which it gives away descriptor 0 itself, whatever that is: where there is no
+/// descriptor left to duplicate it. See `_exit(2)`.
+pub fn end_with_stdin(status: i32, last_words: impl FnOnce(OwnedFd)) -> ! {
+    struct End(i32);
+    impl Drop for End {
+        fn drop(&mut self) {
+            exit_now(self.0)
+        }
+    }
+    let _end = End(status); // also if they panic
+    // SAFETY: nothing in Rust owns descriptor 0 (`Stdin` only borrows it), so it is closed once; and nothing of this process
+    // comes after `last_words`, one way or the other.
+    last_words(unsafe { OwnedFd::from_raw_fd(libc::STDIN_FILENO) });
+    exit_now(status)
 }
 
 /// The ranges from [`FIRST`] on that hold none of `keep`, which is sorted.

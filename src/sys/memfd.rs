@@ -9,7 +9,7 @@
 //! for writing afterwards. Seals bind the file, however it was opened; the mode of a descriptor binds nobody, as
 //! it can be reopened through `/proc`.
 
-use super::{last, named, retry};
+use super::{errno_of, last, named, retry};
 use crate::error::{Error, Kind, Result};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
@@ -109,7 +109,7 @@ pub fn size(fd: BorrowedFd<'_>) -> Result<u64> {
 }
 
 /// Whether a file that somebody sent is what it must be before it may be mapped: a nameless memory file of exactly
-/// `len` bytes which carries at least the seals `needed`.
+/// `len` bytes, which carries at least the seals `needed`; where nobody can punch holes, all of its pages are there.
 ///
 /// Where `needed` holds [`Seals::SHRINK`] and [`Seals::GROW`], the length is a constant from here on. The answer to
 /// a failure is to close the descriptor and to end the connection that it came by.
@@ -117,7 +117,8 @@ pub fn check(fd: BorrowedFd<'_>, needed: Seals, len: u64) -> Result<()> {
     let refused = |why: String| Err(Error::new(Kind::Protocol(why.into())).context("received region"));
     let found = match seals(fd) {
         Ok(found) => found,
-        Err(_) => return refused("not a memory file".into()),
+        Err(error) if errno_of(&error) == Some(libc::EINVAL) => return refused("not a memory file".into()),
+        Err(error) => return Err(error), // which says nothing about the file
     };
     if !found.contains(needed) {
         return refused(format!("has seals {:#x} where {:#x} are needed", found.bits(), needed.bits()));
@@ -128,6 +129,12 @@ pub fn check(fd: BorrowedFd<'_>, needed: Seals, len: u64) -> Result<()> {
     }
     if stat.st_size as u64 != len {
         return refused(format!("has {} bytes where {len} are needed", stat.st_size));
+    }
+    // Whoever touched a page that is not there first would pay for it, or find that there is none. Of what everybody writes
+    // it proves nothing: any of them may have punched a hole, and must not keep the next one out.
+    let there = (stat.st_blocks as u64).saturating_mul(512);
+    if needed.contains(Seals::FUTURE_WRITE) && there < len {
+        return refused(format!("has holes: {there} bytes of {len} are there"));
     }
     Ok(())
 }
@@ -166,7 +173,6 @@ fn allocate(fd: BorrowedFd<'_>, len: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::errno_of;
 
     const ALL: Seals = Seals(0x17);
 
@@ -200,6 +206,21 @@ mod tests {
         assert!(seals(fd.as_fd()).unwrap().contains(ALL));
         let late = seal(fd.as_fd(), Seals::NONE | Seals::GROW).unwrap_err();
         assert_eq!(errno_of(&late), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn check_wants_all_pages() {
+        let fd = create_empty("memfd-test").unwrap();
+        // SAFETY: takes numbers.
+        assert_eq!(unsafe { libc::ftruncate(fd.as_raw_fd(), 65_536) }, 0);
+        allocate(fd.as_fd(), 61_440).unwrap();
+        check(fd.as_fd(), Seals::NONE, 65_536).unwrap();
+        seal(fd.as_fd(), Seals::FUTURE_WRITE).unwrap();
+        let why = check(fd.as_fd(), Seals::FUTURE_WRITE, 65_536).unwrap_err().to_string();
+        assert!(why.contains("holes"), "{why}");
+        let whole = create("memfd-test", 65_536).unwrap();
+        seal(whole.as_fd(), Seals::FUTURE_WRITE).unwrap();
+        check(whole.as_fd(), Seals::FUTURE_WRITE, 65_536).unwrap();
     }
 
     #[test]

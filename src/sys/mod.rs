@@ -70,6 +70,11 @@ pub fn errno_of(error: &Error) -> Option<i32> {
     }
 }
 
+/// Whether this error says that the process at the other end of a socket is gone.
+pub fn is_hang_up(error: &Error) -> bool {
+    matches!(errno_of(error), Some(libc::EPIPE | libc::ECONNRESET))
+}
+
 /// The failure of `call` that errno tells right now. To be called before anything else can change it.
 fn last(call: &'static str) -> Error {
     Error::os(call, Errno::last_raw())
@@ -80,8 +85,8 @@ fn named(call: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::os(call, errno as i32)
 }
 
-/// Names the call that a standard library error comes from.
-fn named_io(call: &'static str) -> impl Fn(io::Error) -> Error {
+/// Names the call that an error of the standard library's, or of mio's, comes from.
+pub(crate) fn named_io(call: &'static str) -> impl Fn(io::Error) -> Error {
     move |e| Error::os(call, e.raw_os_error().unwrap_or(libc::EIO))
 }
 

@@ -85,14 +85,17 @@ pub fn status(fd: BorrowedFd<'_>) -> Result<Option<ExitStatus>> {
     wait(fd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
 }
 
+/// Whether a signal has stopped the process, which must be a child of this one, and nothing has let it go on since. Waits
+/// for nothing, and leaves that to be seen by others.
+pub fn is_stopped(fd: BorrowedFd<'_>) -> Result<bool> {
+    let info = waitid(fd, libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT)?;
+    // SAFETY: as in `wait`.
+    Ok(unsafe { info.si_pid() } != 0)
+}
+
 fn wait(fd: BorrowedFd<'_>, options: libc::c_int) -> Result<Option<ExitStatus>> {
-    // SAFETY: a siginfo_t of zeroes is a valid one, which says "no process".
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    retry("waitid", || {
-        // SAFETY: `info` is valid for the write of one siginfo_t.
-        unsafe { libc::waitid(libc::P_PIDFD, fd.as_raw_fd() as libc::id_t, &mut info, options).into() }
-    })?;
-    // SAFETY: waitid filled the fields of SIGCHLD, or left the zeroes from above; both read as integers.
+    let info = waitid(fd, options)?;
+    // SAFETY: waitid filled the fields of SIGCHLD, or left the zeroes of before; both read as integers.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
     if pid == 0 {
         return Ok(None);
@@ -102,6 +105,16 @@ fn wait(fd: BorrowedFd<'_>, options: libc::c_int) -> Result<Option<ExitStatus>> 
         libc::CLD_KILLED | libc::CLD_DUMPED => Ok(Some(ExitStatus::Signaled(status))),
         _ => Err(Error::os("waitid", libc::EIO)),
     }
+}
+
+fn waitid(fd: BorrowedFd<'_>, options: libc::c_int) -> Result<libc::siginfo_t> {
+    // SAFETY: a siginfo_t of zeroes is a valid one, which says "no process".
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    retry("waitid", || {
+        // SAFETY: `info` is valid for the write of one siginfo_t.
+        unsafe { libc::waitid(libc::P_PIDFD, fd.as_raw_fd() as libc::id_t, &mut info, options).into() }
+    })?;
+    Ok(info)
 }
 
 #[cfg(test)]
@@ -117,6 +130,26 @@ mod tests {
         assert!(!is_one(std::fs::File::open("/dev/null").unwrap().as_fd()));
         assert!(!wait_exited(me.as_fd(), Some(Duration::from_millis(1))).unwrap());
         assert_eq!(errno_of(&reap(me.as_fd()).unwrap_err()), Some(libc::ECHILD));
+    }
+
+    #[test]
+    fn a_child_is_seen_to_be_stopped_as_long_as_it_is() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let fd = open(Pid::from_raw(child.id() as i32).unwrap()).unwrap();
+        assert!(!is_stopped(fd.as_fd()).unwrap());
+        for _ in 0..2 {
+            send_signal(fd.as_fd(), Signal::SIGSTOP).unwrap();
+            while !is_stopped(fd.as_fd()).unwrap() {
+                std::thread::yield_now();
+            }
+            assert!(is_stopped(fd.as_fd()).unwrap(), "it was looked at, and still is");
+            send_signal(fd.as_fd(), Signal::SIGCONT).unwrap();
+            while is_stopped(fd.as_fd()).unwrap() {
+                std::thread::yield_now();
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -109,6 +109,23 @@ pub fn ignore(signal: Signal) -> Result<()> {
     set_disposition(signal as i32, libc::SIG_IGN)
 }
 
+/// The signal of this number, if it has a name.
+pub fn from_number(number: i32) -> Result<Signal> {
+    Signal::try_from(number).map_err(named("signal"))
+}
+
+/// Sends a signal to a thread of this process. See `tgkill(2)`.
+pub fn send_to_thread(thread: i32, signal: Signal) -> Result<()> {
+    // SAFETY: takes numbers only; a thread of another process is not found.
+    let answer = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, signal as libc::c_int) };
+    if answer == 0 { Ok(()) } else { Err(last("tgkill")) }
+}
+
+/// Sends a signal to this process: to whichever of its threads the kernel likes. See `kill(2)`.
+pub fn send_to_self(signal: Signal) -> Result<()> {
+    nix::sys::signal::kill(nix::unistd::getpid(), signal).map_err(named("kill"))
+}
+
 /// Signals as something to read: blocked in the calling thread, and told by a descriptor that a loop can poll.
 ///
 /// See `signalfd(2)`. Signals of one kind that come together are told once. Dropping it leaves them blocked.

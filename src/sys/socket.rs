@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::IoSlice;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::ptr;
 use std::time::Duration;
@@ -133,7 +133,8 @@ pub fn send(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>], fds: &[BorrowedFd<'_>]) ->
 /// Receives what is there, up to the length of `buf`, and the descriptors that came with it.
 ///
 /// `None` if it would block; zero bytes at the end of the stream. At most [`MAX_FRAME_FDS`] descriptors are
-/// kept: the kernel closes the others. See `recvmsg(2)`.
+/// kept: the kernel closes the others. A socket that is no Unix stream socket is closed at once and counts as dropped by the
+/// kernel. See `recvmsg(2)`.
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<Option<Received>> {
     let mut control = Control::new();
     let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
@@ -151,9 +152,18 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<Option<Received>> {
     // SAFETY: the kernel filled `message` and `control` in the call that has just succeeded, and nobody has taken
     // the descriptors from there yet.
     let mut fds = unsafe { take_rights(&message) };
-    let surplus = fds.len() > MAX_FRAME_FDS;
+    let came = fds.len();
+    fds.retain(|fd| !may_linger(fd.as_fd()));
+    let surplus = fds.len() < came || came > MAX_FRAME_FDS;
     fds.truncate(MAX_FRAME_FDS);
     Ok(Some(Received { bytes, fds, truncated: surplus || message.msg_flags & libc::MSG_CTRUNC != 0 }))
+}
+
+/// Whether this is a socket whose last close may wait for its peer, as one of a network does if it is asked to (SO_LINGER): whoever
+/// sent it could hold up who receives it. It is asked not to, and to be closed now: later it may have been asked again.
+fn may_linger(fd: BorrowedFd<'_>) -> bool {
+    let is_socket = setsockopt(&fd, sockopt::Linger, &libc::linger { l_onoff: 0, l_linger: 0 }).is_ok();
+    is_socket && !is_unix_stream(fd).unwrap_or(false)
 }
 
 /// Whether calls on this socket answer `None` rather than wait. It is a state of the socket, which all processes
@@ -172,9 +182,10 @@ pub fn peer_credentials(fd: BorrowedFd<'_>) -> Result<Credentials> {
     Ok(Credentials { pid: found.pid(), uid: found.uid(), gid: found.gid() })
 }
 
-/// Whether `fd` is a stream socket of the Unix family at all. See `SO_DOMAIN` and `SO_TYPE` in `socket(7)`.
-pub fn is_unix_stream(fd: BorrowedFd<'_>) -> bool {
-    option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX) && option(fd, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
+/// Whether `fd` is a stream socket of the Unix family at all, or anything. See `SO_DOMAIN` and `SO_TYPE` in `socket(7)`.
+pub fn is_unix_stream(fd: BorrowedFd<'_>) -> Result<bool> {
+    Ok(option(fd, libc::SO_DOMAIN)? == Some(libc::AF_UNIX)
+        && option(fd, libc::SO_TYPE)? == Some(libc::SOCK_STREAM))
 }
 
 /// Asks for buffers of `bytes` in both directions; the kernel doubles it and bounds it. See `socket(7)`.
@@ -257,20 +268,26 @@ fn would_block(outcome: Result<libc::c_long>) -> Result<Option<usize>> {
     }
 }
 
-fn option(fd: BorrowedFd<'_>, name: libc::c_int) -> Option<libc::c_int> {
+/// `None` of what is no socket.
+fn option(fd: BorrowedFd<'_>, name: libc::c_int) -> Result<Option<libc::c_int>> {
     let mut value: libc::c_int = 0;
     let mut len = size_of::<libc::c_int>() as libc::socklen_t;
     let target = ptr::from_mut(&mut value).cast();
     // SAFETY: `target` is valid for the write of `len` bytes, and `len` for its own.
     let answer = unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, name, target, &mut len) };
-    (answer == 0).then_some(value)
+    if answer == 0 {
+        return Ok(Some(value));
+    }
+    match Errno::last() {
+        Errno::ENOTSOCK | Errno::EBADF => Ok(None),
+        errno => Err(named("getsockopt")(errno)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sys::{errno_of, fd};
-    use std::os::fd::AsFd;
 
     fn send_one(to: &OwnedFd, fds: &[BorrowedFd<'_>]) -> Result<Option<usize>> {
         send(to.as_fd(), &[IoSlice::new(b"ab"), IoSlice::new(b"c")], fds)
@@ -315,6 +332,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_received_takes_no_time_to_close() {
+        let (a, b) = pair().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let waits = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        setsockopt(&waits, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 60 }).unwrap();
+        send_one(&a, &[waits.as_fd()]).unwrap();
+        let received = recv(b.as_fd(), &mut [0; 8]).unwrap().unwrap();
+        assert!(received.truncated && received.fds.is_empty());
+        assert_eq!(getsockopt(&waits, sockopt::Linger).unwrap().l_onoff, 0, "before it was closed");
+    }
+
+    #[test]
     fn blocking_is_no_failure_and_the_end_is_zero_bytes() {
         let (a, b) = pair().unwrap();
         set_nonblocking(a.as_fd(), true).unwrap();
@@ -331,12 +360,12 @@ mod tests {
     #[test]
     fn only_unix_stream_sockets_are_such() {
         let (a, _b) = pair().unwrap();
-        assert!(is_unix_stream(a.as_fd()));
-        assert!(!is_unix_stream(fd::dev_null().unwrap().as_fd()));
+        assert!(is_unix_stream(a.as_fd()).unwrap());
+        assert!(!is_unix_stream(fd::dev_null().unwrap().as_fd()).unwrap());
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert!(!is_unix_stream(udp.as_fd()));
+        assert!(!is_unix_stream(udp.as_fd()).unwrap());
         let datagram = std::os::unix::net::UnixDatagram::unbound().unwrap();
-        assert!(!is_unix_stream(datagram.as_fd()));
+        assert!(!is_unix_stream(datagram.as_fd()).unwrap());
     }
 
     #[test]

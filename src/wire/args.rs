@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::encode::pairs;
 use super::view::{DictRef, ListRef};
-use super::{Decode, Encode, Encoder, Value, WireError};
+use super::{Decode, Encode, Encoded, Encoder, Value, WireError};
 use crate::error::{Error, Kind as ErrorKind};
 
 /// The arguments of a call by position: `()`, tuples up to eight, or values in a slice, array or `Vec`.
@@ -14,11 +14,23 @@ pub trait EncodeArgs {
     /// # Errors
     /// Those of the [`Encoder`].
     fn encode_args(&self, e: &mut Encoder<'_>) -> Result<(), WireError>;
+
+    /// Its bytes, if it is those already.
+    #[doc(hidden)]
+    #[inline]
+    fn encoded_args(&self) -> Option<Encoded<'_>> {
+        None
+    }
 }
 
 impl EncodeArgs for () {
     fn encode_args(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.list(0)
+    }
+
+    #[inline]
+    fn encoded_args(&self) -> Option<Encoded<'_>> {
+        Some(Encoded::EMPTY_LIST)
     }
 }
 
@@ -50,6 +62,11 @@ impl<T: EncodeArgs + ?Sized> EncodeArgs for &T {
     fn encode_args(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         (**self).encode_args(e)
     }
+
+    #[inline]
+    fn encoded_args(&self) -> Option<Encoded<'_>> {
+        (**self).encoded_args()
+    }
 }
 
 impl<T: EncodeArgs + ?Sized> EncodeArgs for Box<T> {
@@ -66,11 +83,23 @@ pub trait EncodeKwargs {
     /// # Errors
     /// Those of the [`Encoder`].
     fn encode_kwargs(&self, e: &mut Encoder<'_>) -> Result<(), WireError>;
+
+    /// Its bytes, if it is those already.
+    #[doc(hidden)]
+    #[inline]
+    fn encoded_kwargs(&self) -> Option<Encoded<'_>> {
+        None
+    }
 }
 
 impl EncodeKwargs for () {
     fn encode_kwargs(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         e.dict(0)
+    }
+
+    #[inline]
+    fn encoded_kwargs(&self) -> Option<Encoded<'_>> {
+        Some(Encoded::EMPTY_DICT)
     }
 }
 
@@ -114,6 +143,11 @@ impl<T: EncodeKwargs + ?Sized> EncodeKwargs for &T {
     fn encode_kwargs(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         (**self).encode_kwargs(e)
     }
+
+    #[inline]
+    fn encoded_kwargs(&self) -> Option<Encoded<'_>> {
+        (**self).encoded_kwargs()
+    }
 }
 
 impl<T: EncodeKwargs + ?Sized> EncodeKwargs for Box<T> {
@@ -128,6 +162,14 @@ impl<T: EncodeKwargs> EncodeKwargs for Option<T> {
         match self {
             Some(kwargs) => kwargs.encode_kwargs(e),
             None => e.dict(0),
+        }
+    }
+
+    #[inline]
+    fn encoded_kwargs(&self) -> Option<Encoded<'_>> {
+        match self {
+            Some(kwargs) => kwargs.encoded_kwargs(),
+            None => Some(Encoded::EMPTY_DICT),
         }
     }
 }

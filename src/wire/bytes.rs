@@ -1,6 +1,6 @@
 //! [`Bytes`]: bytes that grow at their end. The first few lie in place, so that few of them cost no allocation.
 
-use super::WireError;
+use super::{WireError, memory};
 use crate::limits::MAX_MESSAGE;
 
 /// As many as fit are `near`; when there are more, all are `far`.
@@ -51,19 +51,20 @@ impl Bytes {
         if end > MAX_MESSAGE {
             return Err(WireError::MessageTooLarge { len: end as u64, max: MAX_MESSAGE as u64 });
         }
-        let far = self.make_far(end);
+        let far = self.make_far(end)?;
+        memory::reserve(far, head.len() + body.len())?;
         far.extend_from_slice(head);
         far.extend_from_slice(body);
         Ok(())
     }
 
     /// For whoever writes behind what is there, and has room for `len` bytes in all without growing.
-    pub(super) fn make_far(&mut self, len: usize) -> &mut Vec<u8> {
+    pub(super) fn make_far(&mut self, len: usize) -> Result<&mut Vec<u8>, WireError> {
         if !self.is_far() {
-            self.far.reserve(len);
+            memory::reserve(&mut self.far, len)?;
             self.far.extend_from_slice(&self.near[..self.near_len]);
         }
-        &mut self.far
+        Ok(&mut self.far)
     }
 
     /// The same in place, while that has room: all of it, and how much is taken.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use super::view::{DictRef, ListRef};
-use super::{Value, ValueRef};
+use super::{Value, ValueRef, memory};
 use crate::error::{Error, Kind as ErrorKind};
 
 /// A type that can be received. `&str` and `&[u8]` borrow from the sender's memory.
@@ -134,7 +134,7 @@ impl<'a> Decode<'a> for &'a str {
 impl Decode<'_> for String {
     #[inline]
     fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
-        <&str>::decode(value).map(str::to_owned)
+        Ok(memory::copy_str(<&str>::decode(value)?)?)
     }
 }
 
@@ -151,7 +151,7 @@ impl<'a> Decode<'a> for &'a [u8] {
 impl Decode<'_> for Vec<u8> {
     #[inline]
     fn decode(value: ValueRef<'_>) -> Result<Self, Error> {
-        <&[u8]>::decode(value).map(<[u8]>::to_vec)
+        Ok(memory::copy(<&[u8]>::decode(value)?)?)
     }
 }
 
@@ -183,7 +183,11 @@ impl<'a, T: Decode<'a>> Decode<'a> for Box<T> {
 impl<'a, T: Decode<'a>> Decode<'a> for Vec<T> {
     #[inline]
     fn decode(value: ValueRef<'a>) -> Result<Self, Error> {
-        ListRef::decode(value)?.iter().map(|item| T::decode(item?)).collect()
+        let mut items = Vec::new();
+        for item in ListRef::decode(value)?.iter() {
+            memory::push(&mut items, T::decode(item?)?)?;
+        }
+        Ok(items)
     }
 }
 

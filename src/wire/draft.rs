@@ -16,7 +16,7 @@ use super::bytes::Bytes;
 use super::encoder::items_too_large;
 use super::stack::Stack;
 use super::tlv::{self, code};
-use super::{Encode, EncodeArgs, EncodeKwargs, Encoder, WireError};
+use super::{Encode, EncodeArgs, EncodeKwargs, Encoded, Encoder, WireError};
 use crate::limits::{MAX_DEPTH, MAX_ITEMS, MAX_MESSAGE, MAX_NODES};
 
 /// One value being put together: arguments, a result, or a part of them. Each piece is encoded when it is put in, so
@@ -293,7 +293,7 @@ impl Draft {
                 return Ok(size);
             }
         }
-        whole(value, &mut Encoder::behind_vec(self.bytes.make_far(needed)))
+        whole(value, &mut Encoder::behind_vec(self.bytes.make_far(needed)?))
     }
 
     /// Writes it into a message, with what is late.
@@ -371,6 +371,14 @@ impl Encode for Draft {
         e.end_encoded();
         Ok(())
     }
+
+    #[inline]
+    fn encoded(&self) -> Option<Encoded<'_>> {
+        if self.depth() > 0 || self.late.is_some() || self.is_empty() {
+            return None;
+        }
+        Some(Encoded { bytes: self.bytes.as_slice(), nodes: self.nodes, height: self.height })
+    }
 }
 
 impl EncodeArgs for Draft {
@@ -381,6 +389,11 @@ impl EncodeArgs for Draft {
         }
         self.encode(e)
     }
+
+    #[inline]
+    fn encoded_args(&self) -> Option<Encoded<'_>> {
+        if self.is(code::LIST) { self.encoded() } else { None }
+    }
 }
 
 impl EncodeKwargs for Draft {
@@ -390,6 +403,11 @@ impl EncodeKwargs for Draft {
             return Err(WireError::Misplaced("arguments by name that are not one dict"));
         }
         self.encode(e)
+    }
+
+    #[inline]
+    fn encoded_kwargs(&self) -> Option<Encoded<'_>> {
+        if self.is(code::DICT) { self.encoded() } else { None }
     }
 }
 

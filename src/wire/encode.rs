@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::event::{self, Event};
 use super::view::{DictRef, ListRef};
-use super::{Encoder, Reference, Value, ValueRef, WireError};
+use super::{Encoded, Encoder, Reference, Value, ValueRef, WireError};
 
 /// A type that can be sent: as an argument, a result or an item of a stream.
 pub trait Encode {
@@ -25,6 +25,13 @@ pub trait Encode {
     /// # Errors
     /// Those of the [`Encoder`]. After one, what was written is of no use.
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError>;
+
+    /// Its bytes, if it is those already.
+    #[doc(hidden)]
+    #[inline]
+    fn encoded(&self) -> Option<Encoded<'_>> {
+        None
+    }
 }
 
 impl Encode for () {
@@ -150,6 +157,11 @@ impl<T: Encode + ?Sized> Encode for &T {
     #[inline]
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         (**self).encode(e)
+    }
+
+    #[inline]
+    fn encoded(&self) -> Option<Encoded<'_>> {
+        (**self).encoded()
     }
 }
 

@@ -9,7 +9,7 @@ use byteorder::{BigEndian, ByteOrder};
 
 use super::stack::Stack;
 use super::tlv::{self, code};
-use super::{Encode, Reference, WireError};
+use super::{Encode, Reference, WireError, memory};
 use crate::limits::{MAX_DEPTH, MAX_FRAME_PAYLOAD, MAX_ITEMS, MAX_MESSAGE, MAX_NODES, MAX_SOCKET_BYTES};
 
 /// Writes one value. Methods are called in the order in which the bytes shall stand.
@@ -36,6 +36,8 @@ pub struct Encoder<'b> {
     max_inline: usize,
     max_len: usize,
     references: bool,
+    /// Something had no room by a limit. Its place was taken: there is no going on, even if the error is not passed on.
+    broken: bool,
 }
 
 /// The slice was too small: so many bytes are needed.
@@ -72,6 +74,7 @@ impl<'b> Encoder<'b> {
             max_inline: MAX_MESSAGE,
             max_len: MAX_MESSAGE,
             references: true,
+            broken: false,
         }
     }
 
@@ -100,6 +103,7 @@ impl<'b> Encoder<'b> {
             max_inline: MAX_SOCKET_BYTES,
             max_len: MAX_FRAME_PAYLOAD,
             references: false,
+            broken: false,
         }
     }
 
@@ -110,7 +114,7 @@ impl<'b> Encoder<'b> {
     /// no use.
     ///
     /// # Panics
-    /// If an announced element was never written: a bug of the caller. `wire::request` and the
+    /// If an announced element was never written, or an error was not passed on: a bug of the caller. `wire::request` and the
     /// other writers of messages find that before, as an error.
     #[inline]
     pub fn finish(self) -> Result<usize, NeedMore> {
@@ -241,7 +245,7 @@ impl<'b> Encoder<'b> {
 
     /// Whether nothing or one whole value was written.
     pub fn is_balanced(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && !self.broken
     }
 
     /// Bytes of the value so far.
@@ -264,6 +268,34 @@ impl<'b> Encoder<'b> {
     #[inline]
     pub(super) fn size(&self) -> (usize, usize) {
         (self.nodes, self.height)
+    }
+
+    /// Begins a message: a dict whose keys are known bytes. `texts` of its values come by [`text`](Encoder::text), and
+    /// `fields` others each behind a [`field`](Encoder::field).
+    #[inline]
+    pub(super) fn message(&mut self, texts: usize, fields: u32) -> Result<(), WireError> {
+        self.node()?;
+        self.slot(false)?;
+        self.nodes += texts;
+        self.open.push(fields)?;
+        self.height = self.height.max(self.open.len());
+        Ok(())
+    }
+
+    /// What stands before a string of a message, and the string.
+    #[inline]
+    pub(super) fn text(&mut self, key: &[u8], text: &str) -> Result<(), WireError> {
+        self.put(key)?;
+        self.counted(code::STR, "String", text.as_bytes())
+    }
+
+    /// What stands before another value of a message, when so many are left with it: the value before was one, and whole.
+    #[inline]
+    pub(super) fn field(&mut self, left: u32, key: &[u8]) -> Result<(), WireError> {
+        if self.open.len() != 1 || self.open.last() != Some(&left) {
+            return Err(WireError::Unbalanced);
+        }
+        self.put(key)
     }
 
     /// Takes the place of a value that was encoded elsewhere, with `nodes` values in `height` levels of containers: its
@@ -313,13 +345,11 @@ impl<'b> Encoder<'b> {
         }
         self.node()?;
         self.slot(false)?;
-        let mut bytes = [tag; 5];
-        BigEndian::write_u32(&mut bytes[1..], count as u32); // at most MAX_ITEMS
         let entry = if tag == code::DICT { DICT | (2 * count as u32) } else { count as u32 };
         self.open.push(entry)?;
         self.height = self.height.max(self.open.len());
         self.settle();
-        self.put(&bytes)
+        self.put(&tlv::head(tag, count)) // at most MAX_ITEMS
     }
 
     fn open(&mut self, tag: u8, dict: u32) -> Result<Open, WireError> {
@@ -388,12 +418,11 @@ impl<'b> Encoder<'b> {
     #[inline]
     fn counted(&mut self, tag: u8, what: &'static str, body: &[u8]) -> Result<(), WireError> {
         if body.len() > self.max_inline {
+            self.broken = true;
             let max = self.max_inline as u64;
             return Err(WireError::TooLarge { what, len: body.len() as u64, unit: "bytes", max });
         }
-        let mut head = [tag; 5];
-        BigEndian::write_u32(&mut head[1..], body.len() as u32); // max_inline is far below 4 GiB
-        self.put(&head)?;
+        self.put(&tlv::head(tag, body.len()))?; // max_inline is far below 4 GiB
         self.put(body)
     }
 
@@ -401,6 +430,7 @@ impl<'b> Encoder<'b> {
     pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         let end = self.len + bytes.len();
         if end > self.max_len {
+            self.broken = true;
             return Err(WireError::MessageTooLarge { len: end as u64, max: self.max_len as u64 });
         }
         match &mut self.sink {
@@ -409,7 +439,13 @@ impl<'b> Encoder<'b> {
                     place.copy_from_slice(bytes);
                 }
             }
-            Sink::Vec { out, .. } => out.extend_from_slice(bytes),
+            Sink::Vec { out, .. } => {
+                if let Err(error) = memory::reserve(out, bytes.len()) {
+                    self.broken = true;
+                    return Err(error);
+                }
+                out.extend_from_slice(bytes);
+            }
         }
         self.len = end;
         Ok(())

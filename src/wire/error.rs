@@ -129,13 +129,18 @@ pub enum WireError {
     Misplaced(&'static str),
     /// A value that TLV has no form for; says which.
     Unsupported(&'static str),
+    /// There is no memory for a copy of this size.
+    OutOfMemory,
 }
 
 impl std::error::Error for WireError {}
 
 impl From<WireError> for Error {
     fn from(e: WireError) -> Error {
-        Error::new(ErrorKind::Frame(e.to_string().into()))
+        match e {
+            WireError::OutOfMemory => Error::out_of_memory(),
+            e => Error::new(ErrorKind::Frame(e.to_string().into())),
+        }
     }
 }
 
@@ -200,6 +205,7 @@ impl fmt::Display for WireError {
             Unbalanced => f.write_str("an encoder announced another number of values than it wrote"),
             Misplaced(what) => f.write_str(what),
             Unsupported(what) => write!(f, "Unsupported type for TLV encoding: {what}"),
+            OutOfMemory => f.write_str("out of memory"),
         }
     }
 }

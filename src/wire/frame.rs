@@ -53,6 +53,8 @@ pub struct FrameDecoder {
     head_len: usize,
     state: State,
     body: Vec<u8>,
+    /// There was no memory for the body.
+    starved: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +75,7 @@ impl FrameDecoder {
             head_len: 0,
             state: State::Head,
             body: Vec::new(),
+            starved: false,
         }
     }
 
@@ -106,7 +109,10 @@ impl FrameDecoder {
             if filled > self.body.capacity() {
                 // Doubles, as a Vec does, but never past the frame's end.
                 let capacity = self.body.capacity().saturating_mul(2).max(filled).min(len);
-                self.body.reserve_exact(capacity - self.body.len());
+                if self.body.try_reserve_exact(capacity - self.body.len()).is_err() {
+                    self.starved = true;
+                    return taken;
+                }
             }
             self.body.extend_from_slice(&bytes[taken..taken + n]);
             taken += n;
@@ -117,9 +123,13 @@ impl FrameDecoder {
     /// The frame that has arrived, if it has.
     ///
     /// # Errors
-    /// A header that is refused. The stream cannot be read any further: every later call returns the same.
+    /// A header that is refused. The stream cannot be read any further: every later call returns the same. Also
+    /// [`WireError::OutOfMemory`], once: what was not taken may be fed again.
     #[allow(clippy::should_implement_trait)] // fallible, and not an end
     pub fn next(&mut self) -> Result<Option<Frame>, WireError> {
+        if std::mem::take(&mut self.starved) {
+            return Err(WireError::OutOfMemory);
+        }
         match self.state {
             State::Failed(e) => Err(e),
             State::Body(header) if self.body.len() == header.len as usize => {

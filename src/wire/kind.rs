@@ -56,6 +56,10 @@ pub enum Kind {
     Retire = 0x50,
     /// Ours: regions are gone or idle, and a worker is to look which.
     Tidy = 0x51,
+    /// Ours: signal the thread that runs a call which was given up; and that it was done.
+    Interrupt = 0x52,
+    /// Ours: what an app says first in a context. Body: `data`.
+    Started = 0x53,
 }
 
 impl Kind {
@@ -103,11 +107,13 @@ impl Kind {
             Kind::Alert => "alert",
             Kind::Retire => "retire",
             Kind::Tidy => "tidy",
+            Kind::Interrupt => "interrupt",
+            Kind::Started => "started",
         }
     }
 }
 
-const ALL: [Kind; 26] = [
+const ALL: [Kind; 28] = [
     Kind::Request,
     Kind::Response,
     Kind::Error,
@@ -134,6 +140,8 @@ const ALL: [Kind; 26] = [
     Kind::Alert,
     Kind::Retire,
     Kind::Tidy,
+    Kind::Interrupt,
+    Kind::Started,
 ];
 
 static BY_CODE: [Option<Kind>; 256] = {
@@ -153,7 +161,7 @@ mod tests {
     #[test]
     fn codes_and_kinds_are_one_to_one() {
         let known: Vec<u8> = (0..=255).filter(|&code| Kind::from_code(code).is_some()).collect();
-        let expected: Vec<u8> = (1..=5).chain(0x10..=0x12).chain(0x40..=0x51).collect();
+        let expected: Vec<u8> = (1..=5).chain(0x10..=0x12).chain(0x40..=0x53).collect();
         assert_eq!(known, expected);
         for code in known {
             assert_eq!(Kind::from_code(code).map(Kind::code), Some(code));

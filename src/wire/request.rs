@@ -69,7 +69,7 @@ fn in_any_order<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Result<[ValueRef<'
 
 /// What stands before the values, when the four keys come in gunicorn's order: the first with the dict's
 /// head.
-const KEYS: [&[u8]; 4] = [
+pub(super) const KEYS: [&[u8]; 4] = [
     b"\x21\0\0\0\x04\x11\0\0\0\x08app_path",
     b"\x11\0\0\0\x06action",
     b"\x11\0\0\0\x04args",
@@ -87,14 +87,13 @@ pub fn request(
     kwargs: &(impl EncodeKwargs + ?Sized),
     e: &mut Encoder<'_>,
 ) -> Result<(), WireError> {
-    e.dict(4)?;
-    e.key("app_path")?;
-    e.str(app)?;
-    e.key("action")?;
-    e.str(action)?;
-    e.key("args")?;
+    let [app_key, action_key, args_key, kwargs_key] = KEYS;
+    e.message(2, 2)?;
+    e.text(app_key, app)?;
+    e.text(action_key, action)?;
+    e.field(2, args_key)?;
     args.encode_args(e)?;
-    e.key("kwargs")?;
+    e.field(1, kwargs_key)?;
     kwargs.encode_kwargs(e)?;
     e.close()
 }
@@ -135,6 +134,35 @@ mod tests {
         let mut out = Vec::new();
         request("m:C", "f", std::slice::from_ref(args), &[("k", 1)], &mut Encoder::to_vec(&mut out)).unwrap();
         out
+    }
+
+    /// Writes this many numbers, and leaves this many lists open.
+    struct Not(usize, usize);
+
+    impl EncodeArgs for Not {
+        fn encode_args(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
+            (0..self.1).try_for_each(|_| e.list(1))?;
+            (0..self.0).try_for_each(|n| e.int(n as i64))
+        }
+    }
+
+    impl EncodeKwargs for Not {
+        fn encode_kwargs(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
+            self.encode_args(e)
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_value_is_refused() {
+        let write =
+            |args: Not, kwargs: Not| request("m:C", "f", &args, &kwargs, &mut Encoder::new(&mut [0; 99]));
+        assert_eq!(write(Not(1, 0), Not(1, 0)), Ok(()));
+        for (args, kwargs) in
+            [(Not(2, 0), Not(0, 0)), (Not(0, 0), Not(2, 0)), (Not(0, 1), Not(1, 0)), (Not(1, 0), Not(2, 0))]
+        {
+            assert_eq!(write(args, kwargs), Err(WireError::Unbalanced));
+        }
+        assert_eq!(write(Not(1, 0), Not(0, 0)), Err(WireError::Unbalanced));
     }
 
     #[test]

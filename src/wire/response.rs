@@ -50,11 +50,14 @@ impl ResponseRef {
     #[inline]
     pub fn decode<'a>(kind: Kind, body: &'a [u8], refs: &'a dyn Resolve) -> Result<Outcome<'a>, WireError> {
         match kind {
-            Kind::Response => Ok(Outcome::Result(match in_order(body, refs) {
+            Kind::Response => Ok(Outcome::Result(match in_order(RESULT, body, refs) {
                 Some(result) => result,
                 None => field(body, refs, "result")?,
             })),
-            Kind::Chunk => Ok(Outcome::Chunk(field(body, refs, "data")?)),
+            Kind::Chunk | Kind::Started => Ok(Outcome::Chunk(match in_order(DATA, body, refs) {
+                Some(data) => data,
+                None => field(body, refs, "data")?,
+            })),
             Kind::Error => ErrorRef::decode(body, refs).map(Outcome::Error),
             Kind::End => Ok(Outcome::End),
             other => Err(WireError::NotAReply(other.code())),
@@ -73,10 +76,24 @@ impl ResponseRef {
             None => field(body, refs, "result"),
         }
     }
+
+    /// The same of the item in the body of a CHUNK.
+    ///
+    /// # Errors
+    /// As [`result_again`](ResponseRef::result_again).
+    #[inline]
+    pub fn item_again<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Result<ValueRef<'a>, WireError> {
+        match ValueRef::behind(DATA, body, refs) {
+            Some(value) => value,
+            None => field(body, refs, "data"),
+        }
+    }
 }
 
+/// What stands before an item.
+const DATA: &[u8] = b"\x21\0\0\0\x01\x11\0\0\0\x04data";
 /// What stands before a result, as every encoder writes it: the dict's head and its one key.
-const RESULT: &[u8] = b"\x21\0\0\0\x01\x11\0\0\0\x06result";
+pub(super) const RESULT: &[u8] = b"\x21\0\0\0\x01\x11\0\0\0\x06result";
 
 impl<'a> ErrorRef<'a> {
     /// Reads an ERROR's body.
@@ -132,7 +149,7 @@ pub struct ErrorDetails<'a> {
 /// # Errors
 /// Those of the [`Encoder`] and of `result`.
 pub fn response(result: &(impl Encode + ?Sized), e: &mut Encoder<'_>) -> Result<(), WireError> {
-    one("result", result, e)
+    one(RESULT, result, e)
 }
 
 /// Writes a CHUNK's body.
@@ -140,7 +157,7 @@ pub fn response(result: &(impl Encode + ?Sized), e: &mut Encoder<'_>) -> Result<
 /// # Errors
 /// Those of the [`Encoder`] and of `data`.
 pub fn chunk(data: &(impl Encode + ?Sized), e: &mut Encoder<'_>) -> Result<(), WireError> {
-    one("data", data, e)
+    one(DATA, data, e)
 }
 
 /// Writes an ERROR's body, with the keys in gunicorn's order.
@@ -175,19 +192,19 @@ pub fn error(
     e.close()
 }
 
-fn one(key: &str, value: &(impl Encode + ?Sized), e: &mut Encoder<'_>) -> Result<(), WireError> {
-    e.dict(1)?;
-    e.key(key)?;
+fn one(key: &[u8], value: &(impl Encode + ?Sized), e: &mut Encoder<'_>) -> Result<(), WireError> {
+    e.message(0, 1)?;
+    e.field(1, key)?;
     value.encode(e)?;
     e.close()
 }
 
-/// The result of a body that is laid out as every encoder does it. `None` for anything else, faults included: those are
-/// for [`field`] to find and to name.
+/// The value of a body that is laid out as every encoder does it, with this before it. `None` for anything else, faults
+/// included: those are for [`field`] to find and to name.
 #[inline]
-fn in_order<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Option<ValueRef<'a>> {
+fn in_order<'a>(before: &[u8], body: &'a [u8], refs: &'a dyn Resolve) -> Option<ValueRef<'a>> {
     let mut reader = Reader::inside(body, refs);
-    reader.literal(RESULT)?;
+    reader.literal(before)?;
     let value = reader.value().ok()?;
     reader.finish().ok()?;
     Some(value)
@@ -215,18 +232,28 @@ mod tests {
         let mut body = Vec::new();
         response(&result, &mut Encoder::to_vec(&mut body)).unwrap();
         let long = field(&body, &NoReferences, "result");
-        assert_eq!(Ok(in_order(&body, &NoReferences).expect("our own order")), long);
+        assert_eq!(Ok(in_order(RESULT, &body, &NoReferences).expect("our own order")), long);
         assert_eq!(ResponseRef::result_again(&body, &NoReferences), long);
         for at in 0..body.len() {
-            assert!(in_order(&body[..at], &NoReferences).is_none());
+            assert!(in_order(RESULT, &body[..at], &NoReferences).is_none());
             let mut damaged = body.clone();
             damaged[at] ^= 1;
             let long = field(&damaged, &NoReferences, "result");
-            if let Some(short) = in_order(&damaged, &NoReferences) {
+            if let Some(short) = in_order(RESULT, &damaged, &NoReferences) {
                 assert_eq!(Ok(short), long, "byte {at}");
                 assert_eq!(ResponseRef::result_again(&damaged, &NoReferences), long, "byte {at}");
             }
         }
+    }
+
+    #[test]
+    fn an_item_is_read_as_a_result_is() {
+        let mut body = Vec::new();
+        chunk(&(7, "coal"), &mut Encoder::to_vec(&mut body)).unwrap();
+        let long = field(&body, &NoReferences, "data");
+        assert_eq!(Ok(in_order(DATA, &body, &NoReferences).expect("our own order")), long);
+        assert_eq!(ResponseRef::item_again(&body, &NoReferences), long);
+        assert!(in_order(RESULT, &body, &NoReferences).is_none());
     }
 
     #[test]
@@ -235,7 +262,7 @@ mod tests {
         let mut e = Encoder::to_vec(&mut body);
         e.dict(2).and_then(|()| e.key("id")).and_then(|()| e.int(7)).unwrap();
         e.key("result").and_then(|()| e.str("coal")).unwrap();
-        assert!(in_order(&body, &NoReferences).is_none());
+        assert!(in_order(RESULT, &body, &NoReferences).is_none());
         assert_eq!(ResponseRef::result_again(&body, &NoReferences), Ok(ValueRef::Str("coal")));
     }
 }

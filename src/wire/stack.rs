@@ -1,6 +1,6 @@
 //! [`Stack`]: what is known of the containers that are open, all that a loop needs instead of recursion.
 
-use super::WireError;
+use super::{WireError, memory};
 use crate::limits::MAX_DEPTH;
 
 /// One entry for each open container, a count at the least, and at most [`MAX_DEPTH`] of them. The first `NEAR` live
@@ -41,7 +41,7 @@ impl<T, const NEAR: usize> Stack<T, NEAR> {
         }
         match self.near.get_mut(self.len) {
             Some(slot) => *slot = entry,
-            None => self.far.push(entry),
+            None => memory::push(&mut self.far, entry)?,
         }
         self.len += 1;
         Ok(())

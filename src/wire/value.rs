@@ -120,10 +120,17 @@ impl Value {
 
     /// Moves the containers among the children to `heap`. What is left drops without going deeper.
     fn unnest(&mut self, heap: &mut Vec<Value>) {
+        let keep = |container| {
+            if heap.try_reserve(1).is_ok() {
+                heap.push(container);
+            } else {
+                std::mem::forget(container); // rather than the process
+            }
+        };
         match self {
-            Value::List(items) => heap.extend(items.iter_mut().filter_map(Value::take_container)),
+            Value::List(items) => items.iter_mut().filter_map(Value::take_container).for_each(keep),
             Value::Dict(pairs) => {
-                heap.extend(pairs.iter_mut().filter_map(|(_, value)| value.take_container()));
+                pairs.iter_mut().filter_map(|(_, value)| value.take_container()).for_each(keep);
             }
             _ => {}
         }
@@ -152,7 +159,12 @@ impl Drop for Value {
 impl Clone for Value {
     fn clone(&self) -> Value {
         let mut builder = Builder::default();
-        event::Owned::new(self).for_each(|event| builder.push(event));
+        for event in event::Owned::new(self) {
+            if builder.push(event).is_err() {
+                // As every clone of std's.
+                std::alloc::handle_alloc_error(std::alloc::Layout::new::<Value>());
+            }
+        }
         builder.finish()
     }
 }

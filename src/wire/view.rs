@@ -39,13 +39,13 @@ impl<'a> ValueRef<'a> {
     /// last value, as Python reads it.
     ///
     /// # Errors
-    /// Only if the bytes are no longer those that were validated; never for a scalar.
+    /// Only for want of memory, or if the bytes are no longer those that were validated.
     #[allow(clippy::wrong_self_convention)] // Copy, and the name people look for
     pub fn to_owned(self) -> Result<Value, WireError> {
         let mut events = event::Encoded::new(self);
         let mut builder = Builder::default();
         while let Some(event) = events.next()? {
-            builder.push_folding(event);
+            builder.push_folding(event)?;
         }
         Ok(builder.finish())
     }

@@ -44,6 +44,7 @@ impl Worker {
     /// Writes to the descriptor at which the client of this lane waits.
     #[cold]
     pub(super) fn alert(&self, lane: &Lane) {
+        crash_point!("armed.taken");
         if let Some(kept) = lane.event.get() {
             return kept.event.signal();
         }
@@ -69,7 +70,7 @@ impl Fetcher {
             .with("event", true)
             .with("lane", lane.index as i64)
             .with("serial", lane.serial as i64);
-        let mut answer = self.lock().ask(question, Kind::Fetched, None)?;
+        let mut answer = self.ask(question, Kind::Fetched)?;
         let [fd] = answer.take_fds()?;
         Ok(Event::adopt(fd))
     }

@@ -7,7 +7,7 @@ use crate::error::{AppError, Error, Kind as ErrorKind, Result};
 use crate::ring::{Life, Mode};
 use crate::shm::{Board, RegionId, Registry, Results, layout_hash};
 use crate::sys::process::{self, Pid};
-use crate::sys::{fd, signal};
+use crate::sys::{fd, named_io, signal};
 use crate::wire::Kind;
 use crossbeam::channel::{self, Receiver};
 use nix::sys::signal::Signal;
@@ -49,10 +49,21 @@ pub struct Boot {
     pub apps: Vec<String>,
     /// How its threads wait.
     pub mode: Mode,
-    /// Bytes of result regions it may have.
+    /// What it may have and do.
+    pub bounds: Bounds,
+}
+
+/// What the pool allows each worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of result regions.
     pub quota: u64,
-    /// How long a call may take in this pool.
+    /// How long a call may take.
     pub timeout_ns: Option<u64>,
+    /// How long the consumer of a stream may take nothing.
+    pub stall_ns: Option<u64>,
+    /// How long after its deadline a call may go on before it costs its worker.
+    pub late_ns: u64,
 }
 
 /// Exit status of a worker that could not boot.
@@ -62,14 +73,48 @@ pub(super) const INTERNAL_ERROR: i32 = 70;
 
 /// The worker's whole life, in the forked child. Nothing of the arbiter runs in it.
 pub fn run(surroundings: &Surroundings, boot: Boot, apps: &Apps) -> ! {
-    end(panics::catch(|| {
-        surroundings.settle(&boot.descriptors())?;
-        live(boot, apps)
+    end(panics::catch(|| match surroundings.settle(&boot.descriptors()) {
+        Ok(()) => live(boot, apps),
+        Err(error) => refuse(boot.control, error.into()),
     }))
 }
 
+/// Why there is no worker.
+pub(super) enum Failure {
+    /// The apps cannot be made: a pool that starts needs not try again.
+    Apps(Error),
+    /// What may pass, as a want of descriptors, memory or threads does.
+    Passing(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Passing(error)
+    }
+}
+
+impl Failure {
+    fn message(&self) -> Message {
+        match self {
+            Failure::Apps(error) => Message::refused(error),
+            Failure::Passing(error) => Message::refused(error).with("passing", 1),
+        }
+    }
+
+    fn into_error(self) -> Error {
+        let (Failure::Apps(error) | Failure::Passing(error)) = self;
+        error
+    }
+}
+
+/// Tells the arbiter why there is no worker.
+pub(super) fn refuse<T>(control: OwnedFd, failure: Failure) -> Result<T> {
+    let _ = Link::new(control).send(failure.message());
+    Err(failure.into_error())
+}
+
 /// The end of a worker that came to it by itself.
-pub(super) fn end(outcome: std::result::Result<Result<()>, AppError>) -> ! {
+pub(super) fn end(outcome: std::result::Result<Result<()>, Box<AppError>>) -> ! {
     let status = match outcome {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => {
@@ -87,6 +132,7 @@ pub(super) fn end(outcome: std::result::Result<Result<()>, AppError>) -> ! {
 impl Surroundings {
     /// Makes a process of its own of a forked copy of the arbiter, which keeps these descriptors.
     pub(super) fn settle(&self, ours: &[RawFd]) -> Result<()> {
+        crash_point!("spawn.forked");
         process::die_with_parent(Signal::SIGKILL, self.arbiter)?;
         process::new_group(process::pid())?;
         self.signals.restore()?;
@@ -94,7 +140,9 @@ impl Surroundings {
         // back.
         signal::ignore(Signal::SIGPIPE)?;
         let keep: Vec<RawFd> = self.kept.iter().chain(ours).copied().collect();
+        crash_point!("spawn.settled");
         fd::close_all_except(&keep)?;
+        crash_point!("spawn.swept");
         fd::set_nofile_soft(self.nofile)?;
         process::set_core_limit(1)?;
         process::set_name("stk-worker")?;
@@ -109,44 +157,56 @@ impl Boot {
     }
 }
 
-/// A worker's life in a process of its own.
+/// A worker's life in a process of its own. What stands in the way of its birth is told to the arbiter.
 pub(super) fn live(boot: Boot, apps: &Apps) -> Result<()> {
-    let results = Results::create()?;
-    results.arm_mark()?;
     let mut control = Link::new(boot.control);
-    let hello = Message::new(Kind::Hello)
-        .with("layout", layout_hash() as i64)
-        .with("life", boot.life.get() as i64)
-        .with_fd(results.region().fd().try_clone_to_owned()?);
-    let welcome = control.ask(hello, Kind::Welcome, None)?;
-    let id = RegionId { index: welcome.int("index")?, serial: welcome.int("region_serial")? };
-    let worker = Worker::new(
-        boot.life,
-        Registry::adopt(boot.registry)?,
-        Board::adopt(boot.board)?,
-        results,
-        id,
-        Link::new(boot.fetch),
-        boot.first_parker..boot.first_parker + boot.threads,
-        boot.mode,
-        boot.quota,
-        boot.timeout_ns,
-    )?;
+    let born = (|| -> std::result::Result<_, Failure> {
+        let results = Results::create()?;
+        results.arm_mark()?;
+        crash_point!("boot.marked");
+        let hello = Message::new(Kind::Hello)
+            .with("layout", layout_hash() as i64)
+            .with("life", boot.life.get() as i64)
+            .with_fd(fd::duplicate(results.region().fd())?);
+        let welcome = control.ask(hello, Kind::Welcome, None)?;
+        let id = RegionId { index: welcome.int("index")?, serial: welcome.int("region_serial")? };
+        crash_point!("boot.welcomed");
+        let worker = Worker::new(
+            boot.life,
+            Registry::adopt(boot.registry)?,
+            Board::adopt(boot.board)?,
+            results,
+            id,
+            Link::new(boot.fetch),
+            boot.first_parker..boot.first_parker + boot.threads,
+            boot.mode,
+            boot.bounds,
+        )?;
 
-    panics::install();
-    let ctx = Ctx::new(worker.clone(), None);
-    let made = panics::catch(|| apps.instantiate(&boot.apps, &ctx))
-        .unwrap_or_else(|panic| Err(Error::new(ErrorKind::App(panic))));
-    let made = made.inspect_err(|error| {
-        let _ = control.send(Message::refused(error));
+        panics::install();
+        let ctx = Ctx::new(worker.clone(), None, 0);
+        let made = panics::catch(|| apps.instantiate(&boot.apps, &ctx))
+            .unwrap_or_else(|panic| Err(Error::new(ErrorKind::App(*panic))))
+            .map_err(Failure::Apps)?;
+        crash_point!("boot.made");
+        let _ = worker.apps.set(made);
+        let (go, gone) = channel::bounded(boot.threads);
+        let threads = start(&worker, boot.threads, &gone)?;
+        let mut tids: Vec<i64> = threads.iter().map(|(tid, _)| *tid).collect();
+        worker.interrupts.know(tids.iter().map(|tid| *tid as i32).collect());
+        tids.push(sentinel()?);
+        crash_point!("boot.started");
+        control.send(Message::new(Kind::Ready).with("tids", tids))?;
+        crash_point!("boot.told");
+        for _ in &threads {
+            let _ = go.send(()); // there is room
+        }
+        Ok((worker, threads))
+    })();
+    let (worker, threads) = born.map_err(|failure| {
+        let _ = control.send(failure.message());
+        failure.into_error()
     })?;
-    let _ = worker.apps.set(made);
-    let (go, gone) = channel::bounded::<()>(0);
-    let threads = start(&worker, boot.threads, &gone)?;
-    let mut tids: Vec<i64> = threads.iter().map(|(tid, _)| *tid).collect();
-    tids.push(sentinel()?);
-    control.send(Message::new(Kind::Ready).with("tids", tids))?;
-    drop(go);
     worker.attend(control)?;
     for (_, thread) in threads {
         let _ = thread.join();
@@ -157,8 +217,9 @@ pub(super) fn live(boot: Boot, apps: &Apps) -> Result<()> {
     Ok(())
 }
 
-/// Starts the app threads; returns each with its kernel thread number. They take no call before the other side of `go`
-/// is dropped: one that ends the process must not look like a boot that failed.
+/// Starts the app threads; returns each with its kernel thread number. Each takes no call before `go` brings its
+/// word: one that ends the process must not look like a boot that failed. Without that they end, for then the boot failed:
+/// what they took would die with the process.
 fn start(
     worker: &Arc<Worker>,
     count: usize,
@@ -172,14 +233,17 @@ fn start(
         let handle = thread.spawn(move || {
             let _ = tell.send(process::thread_id() as i64);
             drop(tell);
-            let _ = go.recv();
+            if go.recv().is_err() {
+                return;
+            }
             // A panic outside of an app is ours: a worker that lost a thread must not live on.
             if let Err(panic) = panics::catch(|| worker.serve(index)) {
                 log::error!("app thread {index}: {}\n{}", panic.message, panic.traceback);
                 process::exit_now(INTERNAL_ERROR);
             }
             worker.watch.ended();
-        })?;
+        });
+        let handle = handle.map_err(named_io("pthread_create"))?;
         threads.push((told.recv().unwrap_or(0), handle));
     }
     Ok(threads)
@@ -202,12 +266,14 @@ const LARGEST_STACK: u64 = 64 * 1024 * 1024;
 /// others; a worker may have one app thread only.
 fn sentinel() -> Result<i64> {
     let (tell, told) = channel::bounded(1);
-    thread::Builder::new().name("stk-sentinel".into()).stack_size(SENTINEL_STACK).spawn(move || {
-        let _ = tell.send(process::thread_id() as i64);
-        loop {
-            thread::park();
-        }
-    })?;
+    let started =
+        thread::Builder::new().name("stk-sentinel".into()).stack_size(SENTINEL_STACK).spawn(move || {
+            let _ = tell.send(process::thread_id() as i64);
+            loop {
+                thread::park();
+            }
+        });
+    started.map_err(named_io("pthread_create"))?;
     Ok(told.recv().unwrap_or(0))
 }
 

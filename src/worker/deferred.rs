@@ -11,6 +11,7 @@ use crate::primitive::{Ordering, fence};
 use crate::shm::Begun;
 use crate::sys::clock;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A call whose answer comes later, from any thread. It comes from [`Ctx::defer`](super::Ctx::defer).
 ///
@@ -19,9 +20,9 @@ use std::sync::Arc;
 ///
 /// Until then the call runs, as far as its caller and the pool are concerned: what the caller lent stays lent, its deadline
 /// counts, a worker that is told to leave waits for it within the grace that was configured, and if the worker
-/// dies the caller has `WorkerDied`. A call that nobody waits for any more ([`is_abandoned`](Deferred::is_abandoned)) is to
-/// be let go of soon: answer or drop it. A worker that still has it 100 ms after its deadline, or a second after it was
-/// cancelled, is replaced, as with any other call.
+/// dies the caller has `WorkerDied`. A call that nobody waits for any more ([`is_cancelled`](Deferred::is_cancelled)) is to
+/// be let go of soon: answer or drop it. A worker that still has it 100 ms after its deadline, or
+/// [`cancel_grace_ms`](crate::Builder::cancel_grace_ms) after it was cancelled, is replaced, as with any other call.
 pub struct Deferred {
     call: Option<Box<Call>>,
 }
@@ -94,10 +95,20 @@ impl Deferred {
         self.call().running.keep_alive(self.worker());
     }
 
-    /// Whether nobody waits for the answer any more: the caller gave up, or its deadline has passed, or it is gone. One
-    /// look at a word of memory.
-    pub fn is_abandoned(&self) -> bool {
-        self.call().running.is_abandoned()
+    /// Whether nobody waits for the answer any more: see [`Ctx::is_cancelled`](super::Ctx::is_cancelled).
+    #[inline]
+    pub fn is_cancelled(&self) -> bool {
+        self.call().running.is_cancelled()
+    }
+
+    /// An error once the call was cancelled: see [`Ctx::check_cancelled`](super::Ctx::check_cancelled).
+    pub fn check_cancelled(&self) -> Result<()> {
+        self.call().running.check_cancelled(self.worker())
+    }
+
+    /// Sleeps until the call is cancelled: see [`Ctx::wait_cancelled`](super::Ctx::wait_cancelled).
+    pub fn wait_cancelled(&self, timeout: Duration) -> bool {
+        self.call().running.wait_cancelled(timeout)
     }
 
     /// When the caller stops waiting: see [`Ctx::deadline_ns`](super::Ctx::deadline_ns).
@@ -139,7 +150,11 @@ impl Call {
             }
             answer => worker.settle(answer, &self.running),
         };
-        worker.publish(&self.running.lane, self.running.entry, self.id, answer);
+        let answer = answer.map_err(|error| {
+            let request = self.body.decode(&self.memory);
+            worker.raised_by(request.map_or("", |request| request.app), error)
+        });
+        worker.publish(&self.running.lane, self.running.entry, self.id, answer, None);
         // The slot goes now: its begin record ends after the call does.
     }
 }
@@ -180,8 +195,13 @@ impl Worker {
             since_ns: begun.map_or_else(clock::coarse_ns, |begun| begun.since_ns),
             deadline_ns: running.deadline_ns(self),
         });
+        crash_point!("worker.defer.both");
         // From the one to the other, so that whoever dies in between has begun with it.
         thread.end();
+        crash_point!("worker.defer.moved");
+        if running.is_cancelled() {
+            self.interrupts.pass();
+        }
         let running = Running { begin: slot.begin, ..running };
         let call = Call { running, id, body, memory, slot };
         let deferred = Deferred { call: Some(Box::new(call)) };
@@ -194,6 +214,7 @@ impl Worker {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        crash_point!("worker.defer.published");
         self.worker.results.begin_record(self.begin).end();
         self.worker.deferred.give_back(self.begin - MAX_WORKER_THREADS);
         fence(Ordering::SeqCst); // SYNC POINT: leave

@@ -10,7 +10,23 @@ use crossbeam::atomic::AtomicCell;
 /// Free records, and the block that a taken one refers to. Lock-free; shared by the worker's threads.
 pub struct Records {
     free: Free<{ RESULT_RECORDS / 64 }>,
-    blocks: Box<[AtomicCell<Option<Box<Charged>>>]>,
+    blocks: Box<[AtomicCell<Option<Box<Tied>>>]>,
+}
+
+/// The memory that goes with a result.
+#[derive(Debug, Default)]
+pub struct Tied {
+    /// What its record refers to.
+    pub block: Option<Charged>,
+    /// Of the stream that it ends: the ring, and items that lie in blocks.
+    pub stream: Vec<Charged>,
+}
+
+impl Tied {
+    /// All of it.
+    pub fn into_blocks(self) -> impl Iterator<Item = Charged> {
+        self.block.into_iter().chain(self.stream)
+    }
 }
 
 impl Records {
@@ -24,16 +40,27 @@ impl Records {
         self.free.take()
     }
 
-    /// Ties a block to a taken record: it is given back when the record is. Returns the one tied to it before.
+    /// Ties a block to a taken record: it is given back when the record is. Returns the one tied to it before. One thread
+    /// at a time has the record.
     pub fn attach(&self, record: usize, block: Charged) -> Option<Charged> {
-        self.blocks[record].swap(Some(Box::new(block))).map(|b| *b)
+        let mut tied = self.blocks[record].take().unwrap_or_default();
+        let before = tied.block.replace(block);
+        self.blocks[record].store(Some(tied));
+        before
     }
 
-    /// The record is free again; returns its block.
-    pub fn give_back(&self, record: usize) -> Option<Charged> {
-        let block = self.blocks[record].take().map(|b| *b);
+    /// Ties the memory of a stream to the record of its end.
+    pub fn attach_stream(&self, record: usize, stream: Vec<Charged>) {
+        let mut tied = self.blocks[record].take().unwrap_or_default();
+        tied.stream = stream;
+        self.blocks[record].store(Some(tied));
+    }
+
+    /// The record is free again; returns what was tied to it.
+    pub fn give_back(&self, record: usize) -> Option<Box<Tied>> {
+        let tied = self.blocks[record].take();
         self.free.give_back(record);
-        block
+        tied
     }
 }
 

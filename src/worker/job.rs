@@ -2,20 +2,19 @@
 
 use super::held::Holding;
 use super::lanes::Lane;
+use super::outgoing::Outgoing;
 use super::reply::{self, Form};
 use super::running::Running;
-use super::runtime::Worker;
+use super::runtime::{Worker, is_over};
 use super::{Args, Ctx, Reply, panics};
-use crate::error::{AppError, Code, Error, Kind as ErrorKind};
+use crate::error::{Code, Error, Kind as ErrorKind};
 use crate::limits::INLINE_LEN;
 use crate::primitive::{AtomicBool, Ordering};
-use crate::ring::{Completed, Entry};
-use crate::shm::{
-    BAD_REQUEST, Begun, Body as At, DEADLINE, OwnRecord, Owner, Pinned, Place, Region, ResultKey, Results,
-};
+use crate::ring::{Completed, Entry, sabotage};
+use crate::shm::{Begun, Body as At, OwnRecord, Owner, Pinned, Place, Region, ResultKey, Results, STREAMED};
 use crate::sys::clock;
 use crate::sys::futex::Kernel;
-use crate::wire::{self, Encoder, ErrorDetails, Header, Kind, Reference, RequestRef, Resolve, WireError};
+use crate::wire::{self, Encoder, Header, Kind, Reference, RequestRef, Resolve, Value, WireError};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
@@ -23,14 +22,17 @@ impl Worker {
     /// Runs a call that was claimed a moment ago. Whatever happens in it, the word leaves RUNNING, or this process
     /// dies and the arbiter moves it; or the app defers its answer. Gives the lane back.
     pub(super) fn run(self: &Arc<Self>, thread: usize, lane: Arc<Lane>, entry: Entry) -> Arc<Lane> {
+        crash_point!("worker.run.claimed");
         let (own, deadline) = lane.requests.own(entry.call);
         match own {
-            OwnRecord::Queued(generation) if generation == entry.generation => {
+            OwnRecord::Queued(generation) if generation == entry.generation || sabotage::on("anyrequest") => {
                 // That it was submitted again proves that its client let go of the last result.
                 self.give_back(&lane, entry.call, lane.held.peek(entry.call));
             }
             // Given up since the claim: its client moved the word to ABANDONED before it said so.
-            OwnRecord::Cancelled(generation) if generation == entry.generation => {
+            OwnRecord::Cancelled(generation) | OwnRecord::Held(generation)
+                if generation == entry.generation =>
+            {
                 self.let_go(&lane, entry);
                 return lane;
             }
@@ -44,18 +46,21 @@ impl Worker {
         let now = clock::coarse_ns();
         // The precise clock only where it could make a difference.
         if deadline.0.is_some_and(|at| now + clock::COARSE_NS >= at && clock::monotonic_ns() >= at) {
-            self.complete(&lane, entry, Place::Expired, None);
+            self.complete(&lane, entry, Place::Expired, None, false);
             return lane;
         }
         lane.control.lines()[entry.call].begin(now);
         let begin = self.results.begin_record(thread);
-        begin.begin(Begun {
-            lane: lane.serial,
-            call: entry.call,
-            generation: entry.generation,
-            since_ns: now,
-            deadline_ns: deadline.0,
-        });
+        if !sabotage::on("nobeginrecord") {
+            begin.begin(Begun {
+                lane: lane.serial,
+                call: entry.call,
+                generation: entry.generation,
+                since_ns: now,
+                deadline_ns: deadline.0,
+            });
+        }
+        crash_point!("worker.run.begun");
         if let Some(at) = deadline.0 {
             self.watch.ask(at);
         }
@@ -64,18 +69,22 @@ impl Worker {
         let ctx = Ctx::new(
             self.clone(),
             Some(Running { lane, entry, begin: thread, deadline, refused: AtomicBool::new(false) }),
+            id,
         );
         let mut body = Body::Inline { len: 0, room: [0; INLINE_LEN] };
         let answer = self.answer(&ctx, &memory, &mut body);
-        let running = ctx.into_running().unwrap_or_else(|| unreachable!("it was given one"));
+        let (running, stream) = ctx.into_parts();
+        let running = running.unwrap_or_else(|| unreachable!("it was given one"));
         match answer {
-            Ok(Reply(Form::Later(later))) => {
+            Ok(Reply(Form::Later(later))) if stream.is_none() => {
                 let lane = running.lane.clone();
                 self.defer(*later, running, id, body, memory.kept_by(self.clone()));
                 lane
             }
             answer => {
-                self.publish(&running.lane, entry, id, answer);
+                crash_point!("worker.run.answered");
+                self.publish(&running.lane, entry, id, answer, stream);
+                crash_point!("worker.run.over");
                 begin.end();
                 running.lane
             }
@@ -87,10 +96,7 @@ impl Worker {
         let answer = self.answer_from(ctx, memory, body);
         // What looks like a bad request may be one that this worker could not get at.
         match (answer, memory.trouble.get()) {
-            (Err(error), Some(trouble)) if error.code() != Code::App => Err(Error::app(
-                format!("{:?}", trouble.code()),
-                format!("the worker cannot reach its caller's memory: {trouble}"),
-            )),
+            (Err(error), Some(trouble)) if error.code() != Code::App => Err(out_of_reach(trouble)),
             (answer, _) => answer,
         }
     }
@@ -118,16 +124,27 @@ impl Worker {
             return Err(Error::bad_request(format!("this worker has no app named {:?}", request.app)));
         };
         let args = Args::new(request.args, request.kwargs);
-        match panics::catch(|| app.call(request.action, args, ctx)) {
+        let run = || app.call(request.action, args, ctx).and_then(|reply| reply.drive(ctx));
+        let answer = match panics::catch(run) {
             Ok(answer) => self.settle(answer, running),
-            Err(panic) => Err(Error::new(ErrorKind::App(panic))),
-        }
+            Err(panic) => Err(Error::new(ErrorKind::App(*panic))),
+        };
+        answer.map_err(|error| self.raised_by(request.app, error))
     }
 
     /// A deadline that an app reports, and that is not this call's, is that of another call of the app's own making. So is
     /// a want of room, where this one was refused none.
     pub(super) fn settle(&self, answer: Result<Reply, Error>, running: &Running) -> Result<Reply, Error> {
         match answer {
+            // Whatever it was, the call that it was about is another one.
+            Err(error)
+                if error.is_of_call()
+                    && error.code() != Code::App
+                    // It may have been that call's because it is this one's, which has passed as well.
+                    && (error.code() != Code::Deadline || running.check_deadline(self).is_ok()) =>
+            {
+                Err(Error::app(format!("{:?}", error.code()), error))
+            }
             Err(error) if error.code() == Code::Deadline && running.check_deadline(self).is_ok() => {
                 Err(Error::app("Deadline", error))
             }
@@ -139,31 +156,48 @@ impl Worker {
     }
 
     /// Publishes what the app said.
-    pub(super) fn publish(&self, lane: &Lane, entry: Entry, id: u64, answer: Result<Reply, Error>) {
-        let Some(record) = self.take_record() else {
-            return self.complete(lane, entry, Place::NoRoom, None);
+    pub(super) fn publish(
+        &self,
+        lane: &Lane,
+        entry: Entry,
+        id: u64,
+        answer: Result<Reply, Error>,
+        stream: Option<Box<Outgoing>>,
+    ) {
+        let streamed = stream.is_some();
+        let cursor = lane.requests.cursor(entry.call);
+        let Some(record) = stream.map(|stream| stream.into_record(cursor)).or_else(|| self.take_record())
+        else {
+            return self.complete(lane, entry, Place::NoRoom, None, false);
         };
+        let flags = if streamed { STREAMED } else { 0 };
         let written = match answer {
-            Ok(reply) => self.write_reply(lane, record, id, reply),
+            Ok(reply) => self.write_reply(lane, record, id, flags, reply),
             Err(error) => Err(error),
         };
         let written = written.or_else(|error| match error.code() {
             Code::Overloaded => Err(error), // it would lack the same memory
-            _ => self.write_error(lane, record, id, &error),
+            _ => self.write_error(lane, record, id, flags, &error),
         });
         if let Err(error) = written {
-            self.free_record(record);
             let place = match error.kind() {
                 ErrorKind::Overloaded { limit, .. } => Place::Full { limit: *limit },
                 _ => Place::NoRoom,
             };
-            return self.complete(lane, entry, place, None);
+            // The items that were sent are still to be read.
+            let holding = streamed.then(|| lane.held.hold(entry.call, entry.generation, record));
+            if !streamed {
+                self.free_record(record);
+            }
+            return self.complete(lane, entry, place, holding, streamed);
         }
         let key = ResultKey { lane: lane.serial, call: entry.call, generation: entry.generation };
+        crash_point!("worker.result.written");
         self.results.name(record, key);
+        crash_point!("worker.result.named");
         let holding = lane.held.hold(entry.call, entry.generation, record);
         let place = Place::Record { region: self.results_id.index, offset: Results::offset_of(record) };
-        self.complete(lane, entry, place, Some(holding));
+        self.complete(lane, entry, place, Some(holding), streamed);
     }
 
     /// Takes back the record of exactly this holding, if there is one.
@@ -173,22 +207,31 @@ impl Worker {
         }
     }
 
-    fn complete(&self, lane: &Lane, entry: Entry, place: Place, holding: Option<Holding>) {
+    fn complete(&self, lane: &Lane, entry: Entry, place: Place, holding: Option<Holding>, streamed: bool) {
         let line = &lane.control.lines()[entry.call];
         match line.complete(entry.generation, self.life, place.pack()) {
             Ok(Completed::Done) => {
+                crash_point!("worker.complete.done");
                 if lane.control.armed().ring(&line.bell, &Kernel) {
                     self.alert(lane);
                 }
             }
             Ok(Completed::Abandoned) => {
-                // Nobody will look at it: the caller has its answer.
-                self.give_back(lane, entry.call, holding);
+                crash_point!("worker.ack.done");
+                // Nobody will look at it: the caller has its answer. But it may still hold items of the stream: then they
+                // are found when it says that it let go.
+                if !streamed || is_over(lane, entry.call, entry.generation) {
+                    self.give_back(lane, entry.call, holding);
+                }
                 line.bell.ring(&Kernel);
+                self.interrupts.pass();
             }
             Err(illegal) => {
-                // Nobody will look at it, and the lane may have been forgotten while the call ran.
-                self.give_back(lane, entry.call, holding);
+                // Nobody will look at it, and the lane may have been forgotten while the call ran. What is held for a stream
+                // is found when the lane is.
+                if !streamed {
+                    self.give_back(lane, entry.call, holding);
+                }
                 self.suspect(lane, &illegal.to_string());
             }
         }
@@ -204,14 +247,31 @@ impl Worker {
         }
     }
 
-    fn write_reply(&self, lane: &Lane, record: usize, id: u64, answer: Reply) -> Result<(), Error> {
+    fn write_reply(
+        &self,
+        lane: &Lane,
+        record: usize,
+        id: u64,
+        flags: u64,
+        answer: Reply,
+    ) -> Result<(), Error> {
         match answer.0 {
             Form::Inline { len, room } => {
-                self.write_inline(record, Kind::Response, id, 0, &room[..len]);
+                self.write_inline(record, Kind::Response, id, flags, &room[..len]);
                 reply::give_back(room);
                 Ok(())
             }
-            Form::Large(body) => self.write_large(lane, record, Kind::Response, id, 0, &body),
+            Form::End if flags & STREAMED != 0 => {
+                self.write_inline(record, Kind::End, id, flags, &[]);
+                Ok(())
+            }
+            // A stream of nothing, to whom nothing was announced.
+            Form::End => self.write_reply(lane, record, id, flags, Reply::new(&Value::None)),
+            Form::Stream(items) => {
+                panics::discard(items);
+                Err(Error::app("Stream", "a deferred answer cannot be a stream"))
+            }
+            Form::Large(body) => self.write_large(lane, record, Kind::Response, id, flags, &body),
             Form::Lent(lease) => {
                 let Some(mut block) = lease.into_block() else {
                     return Err(Error::bad_request("the lease was given away already"));
@@ -228,35 +288,38 @@ impl Worker {
                 drop(self.records.attach(record, block));
                 match encoded {
                     Ok(Ok(len)) => {
-                        self.write_inline(record, Kind::Response, id, 0, &place[..len]);
+                        self.write_inline(record, Kind::Response, id, flags, &place[..len]);
                         Ok(())
                     }
                     _ => Err(Error::bad_request("the lease cannot be referred to")),
                 }
             }
-            Form::Later(_) => Err(Error::app("Deferred", "a deferred answer is no answer")),
+            Form::Later(later) => {
+                panics::discard(later);
+                Err(Error::app("Deferred", "a call that streams cannot be deferred"))
+            }
             Form::Invalid(error) => {
                 Err(Error::app("Encode", format!("the result cannot be encoded: {error}")))
             }
         }
     }
 
-    fn write_error(&self, lane: &Lane, record: usize, id: u64, error: &Error) -> Result<(), Error> {
-        let (said, flags) = describe(error);
-        let mut body = vec![0; INLINE_LEN];
-        loop {
-            let mut e = Encoder::new(&mut body);
-            let details = ErrorDetails { traceback: &said.traceback, ..ErrorDetails::default() };
-            wire::error(&said.class, &said.message, &details, &mut e)?;
-            match e.finish() {
-                Ok(len) if len <= INLINE_LEN => {
-                    self.write_inline(record, Kind::Error, id, flags, &body[..len]);
-                    return Ok(());
-                }
-                Ok(len) => return self.write_large(lane, record, Kind::Error, id, flags, &body[..len]),
-                Err(more) => body.resize(more.needed, 0),
-            }
+    fn write_error(
+        &self,
+        lane: &Lane,
+        record: usize,
+        id: u64,
+        flags: u64,
+        error: &Error,
+    ) -> Result<(), Error> {
+        let (body, kind, number) = self.encode_error(error)?;
+        let flags = flags | kind;
+        self.results.record(record).extra.store(number, Ordering::Relaxed);
+        if body.len() <= INLINE_LEN {
+            self.write_inline(record, Kind::Error, id, flags, &body);
+            return Ok(());
         }
+        self.write_large(lane, record, Kind::Error, id, flags, &body)
     }
 
     fn write_inline(&self, record: usize, kind: Kind, id: u64, flags: u64, body: &[u8]) {
@@ -287,29 +350,6 @@ impl Worker {
     }
 }
 
-/// An error as its caller gets it.
-fn describe(error: &Error) -> (AppError, u64) {
-    let plain =
-        |class: &str, message: String| AppError { class: class.into(), message, traceback: String::new() };
-    match error.kind() {
-        ErrorKind::App(said) => {
-            let mut said = said.clone();
-            let whole = error.to_string();
-            // The context that the app put around it, without our own prefix.
-            if let Some(context) = whole.split("app error ").next()
-                && !context.is_empty()
-            {
-                said.message = format!("{context}{}", said.message);
-            }
-            (said, 0)
-        }
-        ErrorKind::BadRequest(why) => (plain("BadRequest", why.to_string()), BAD_REQUEST),
-        ErrorKind::Value(_) | ErrorKind::Frame(_) => (plain("BadRequest", error.to_string()), BAD_REQUEST),
-        ErrorKind::Deadline { .. } => (plain("Deadline", error.to_string()), DEADLINE),
-        _ => (plain(&format!("{:?}", error.code()), error.to_string()), 0),
-    }
-}
-
 /// The body of a request: this worker's private copy.
 #[allow(clippy::large_enum_variant)] // on the stack: a box would be an allocation for each call
 pub(super) enum Body {
@@ -319,12 +359,15 @@ pub(super) enum Body {
 
 impl Body {
     pub(super) fn decode<'a>(&'a self, refs: &'a dyn Resolve) -> Result<RequestRef<'a>, Error> {
-        let bytes = match self {
+        RequestRef::decode(self.bytes(), refs)
+            .map_err(|e| Error::bad_request(format!("the request cannot be decoded: {e}")))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
             Body::Inline { len, room } => &room[..*len],
             Body::Large(bytes) => bytes,
-        };
-        RequestRef::decode(bytes, refs)
-            .map_err(|e| Error::bad_request(format!("the request cannot be decoded: {e}")))
+        }
     }
 }
 
@@ -340,7 +383,7 @@ pub(super) struct ClientMemory<W> {
 }
 
 impl<W: Deref<Target = Worker>> ClientMemory<W> {
-    fn new(worker: W, serial: u64) -> ClientMemory<W> {
+    pub(super) fn new(worker: W, serial: u64) -> ClientMemory<W> {
         ClientMemory { worker, serial, pinned: Pinned::default(), trouble: OnceLock::new() }
     }
 
@@ -362,26 +405,41 @@ impl<W: Deref<Target = Worker>> ClientMemory<W> {
         worker.foreign.get(&worker.registry, index, Owner::of_lane(self.serial), &worker.fetcher)
     }
 
+    /// Whether no reference was met.
+    pub(super) fn met_nothing(&self) -> bool {
+        self.pinned.is_empty()
+    }
+
+    /// Why a region could not be had, if that was not the caller's doing.
+    pub(super) fn into_trouble(self) -> Option<Error> {
+        self.trouble.into_inner()
+    }
+
     /// A body that lies in a block: copied, then decoded from the copy.
-    fn copy(&self, region: u16, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
-        let region = self.fetch(region)?;
-        // Bounds first: an allocation of a size that lies inside a region that exists.
-        if offset.checked_add(len as u64).is_none_or(|end| end > region.len() as u64) {
-            return Err(Error::bad_request("the request's body is not inside its region"));
-        }
-        let mut body = vec![0; len];
-        region.copy(offset, &mut body);
-        Ok(body)
+    pub(super) fn copy(&self, region: u16, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+        let outside = || Error::bad_request("the request's body is not inside its region");
+        self.fetch(region)?.copied(offset, len).ok_or_else(outside)?
     }
 
     /// Remembers an error that is not the caller's doing; what comes back stands for it.
     fn note(&self, error: Error) -> Error {
-        if matches!(error.code(), Code::BadRequest | Code::Incompatible | Code::Protocol) {
+        if is_the_callers(&error) {
             return error;
         }
         let _ = self.trouble.set(error); // the first one tells
         Error::bad_request("a region cannot be reached")
     }
+}
+
+/// Whether memory cannot be had because what was said of it makes no sense.
+pub(super) fn is_the_callers(error: &Error) -> bool {
+    matches!(error.code(), Code::BadRequest | Code::Incompatible | Code::Protocol)
+}
+
+/// What the caller hears of trouble that is not its doing.
+pub(super) fn out_of_reach(trouble: &Error) -> Error {
+    let said = format!("the worker cannot reach its caller's memory: {trouble}");
+    Error::app(format!("{:?}", trouble.code()), said)
 }
 
 impl<W: Deref<Target = Worker>> Resolve for ClientMemory<W> {

@@ -126,6 +126,11 @@ impl Lanes {
         self.places().filter_map(|place| place.load_full())
     }
 
+    /// The mapping with this serial number, wherever it is.
+    pub fn of(&self, serial: u64) -> Option<Arc<Lane>> {
+        self.all().find(|lane| lane.serial == serial)
+    }
+
     fn places(&self) -> std::slice::Iter<'_, ArcSwapOption<Lane>> {
         self.mapped[..self.end.load(Ordering::Relaxed)].iter()
     }

@@ -11,7 +11,8 @@
 //! | [`LIST`] | it answers with `Ready`: `layout`, `apps` | returns |
 //! | [`RUN`] | has `Config` for it: `layout`, what a worker boots from | becomes the worker, and does not return |
 
-use super::{Apps, Boot, Surroundings, boot, panics};
+use super::boot::{Failure, refuse};
+use super::{Apps, Boot, Bounds, Surroundings, boot, panics};
 use crate::conn::{Link, Message};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::ring::{Life, Mode};
@@ -38,25 +39,21 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Says on the socket which apps an object has, in a process that was forked for that.
 pub fn list(path: &Path, surroundings: &Surroundings, socket: OwnedFd) -> ! {
-    boot::end(panics::catch(|| {
-        surroundings.settle(&[socket.as_raw_fd()])?;
-        match load(path) {
-            Ok(library) => {
-                library.enter(ABI, LIST, Some(socket));
-                Ok(())
-            }
-            Err(error) => Link::new(socket).send(Message::refused(&error)),
+    boot::end(panics::catch(|| match surroundings.settle(&[socket.as_raw_fd()]).and_then(|()| load(path)) {
+        Ok(library) => {
+            library.enter(ABI, LIST, Some(socket));
+            Ok(())
         }
+        Err(error) => Link::new(socket).send(Message::refused(&error)),
     }))
 }
 
 /// The worker's whole life, as [`run`](super::run), where its apps are in an object.
 pub fn run_library(surroundings: &Surroundings, boot: Boot, path: &Path) -> ! {
     boot::end(panics::catch(|| {
-        surroundings.settle(&boot.descriptors())?;
-        let library = match load(path) {
+        let library = match surroundings.settle(&boot.descriptors()).and_then(|()| load(path)) {
             Ok(library) => library,
-            Err(error) => return refuse(boot.control, error),
+            Err(error) => return refuse(boot.control, error.into()),
         };
         let (ours, theirs) = socket::pair()?;
         Link::new(ours).send(boot.into_message())?;
@@ -64,12 +61,6 @@ pub fn run_library(surroundings: &Surroundings, boot: Boot, path: &Path) -> ! {
         let why = format!("{} gave the worker back: {returned}", path.display());
         Err(Error::new(ErrorKind::Start(why.into())))
     }))
-}
-
-/// Tells the arbiter why there is no worker.
-fn refuse<T>(control: OwnedFd, error: Error) -> Result<T> {
-    let _ = Link::new(control).send(Message::refused(&error));
-    Err(error)
 }
 
 /// Loads an object, which must know the border.
@@ -109,7 +100,7 @@ pub fn enter(
             let boot = Boot::receive(socket)?;
             match table(register) {
                 Ok(apps) => boot::live(boot, &apps),
-                Err(error) => refuse(boot.control, error),
+                Err(error) => refuse(boot.control, Failure::Apps(error)),
             }
         })),
         _ => UNKNOWN,
@@ -120,7 +111,7 @@ pub fn enter(
 fn table(register: impl for<'a> FnOnce(&'a mut Apps) -> Result<&'a mut Apps>) -> Result<Apps> {
     let mut apps = Apps::default();
     let registered = panics::catch(|| register(&mut apps).map(drop));
-    registered.unwrap_or_else(|panic| Err(Error::new(ErrorKind::App(panic))))?;
+    registered.unwrap_or_else(|panic| Err(Error::new(ErrorKind::App(*panic))))?;
     Ok(apps)
 }
 
@@ -134,8 +125,10 @@ impl Boot {
             .with("first_parker", self.first_parker as i64)
             .with("apps", self.apps)
             .with("mode", self.mode as i64)
-            .with("quota", self.quota as i64)
-            .with("timeout_ns", self.timeout_ns.unwrap_or(0) as i64)
+            .with("quota", self.bounds.quota as i64)
+            .with("timeout_ns", self.bounds.timeout_ns.unwrap_or(0) as i64)
+            .with("stall_ns", self.bounds.stall_ns.unwrap_or(0) as i64)
+            .with("late_ns", self.bounds.late_ns as i64)
             .with_fd(self.control)
             .with_fd(self.fetch)
             .with_fd(self.registry)
@@ -161,25 +154,21 @@ impl Boot {
             let life = life.ok_or_else(|| Error::new(ErrorKind::Frame("a life of 0".into())))?;
             let mode = Mode::from_number(message.int("mode")?);
             let mode = mode.ok_or_else(|| Error::new(ErrorKind::Frame("no such way of waiting".into())))?;
-            let numbers = (message.int("threads")?, message.int("first_parker")?, message.int("quota")?);
-            let timeout_ns = Some(message.int("timeout_ns")?).filter(|ns| *ns > 0);
-            Ok((life, mode, numbers, timeout_ns, message.strings("apps")?))
+            let threads = (message.int("threads")?, message.int("first_parker")?);
+            let limit = |name| message.int(name).map(|ns: u64| Some(ns).filter(|ns| *ns > 0));
+            let bounds = Bounds {
+                quota: message.int("quota")?,
+                timeout_ns: limit("timeout_ns")?,
+                stall_ns: limit("stall_ns")?,
+                late_ns: message.bits("late_ns")?,
+            };
+            Ok((life, mode, threads, bounds, message.strings("apps")?))
         };
         match read() {
-            Ok((life, mode, (threads, first_parker, quota), timeout_ns, apps)) => Ok(Boot {
-                life,
-                threads,
-                first_parker,
-                control,
-                fetch,
-                registry,
-                board,
-                apps,
-                mode,
-                quota,
-                timeout_ns,
-            }),
-            Err(error) => refuse(control, error),
+            Ok((life, mode, (threads, first_parker), bounds, apps)) => {
+                Ok(Boot { life, threads, first_parker, control, fetch, registry, board, apps, mode, bounds })
+            }
+            Err(error) => refuse(control, error.into()),
         }
     }
 }

@@ -31,7 +31,7 @@ pub fn install() {
 }
 
 /// Runs `f`; a panic comes back as the error that its caller gets.
-pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, AppError> {
+pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Box<AppError>> {
     let depth = |by: i32| CATCHING.with(|depth| depth.set(depth.get().wrapping_add_signed(by)));
     depth(1);
     let outcome = panic::catch_unwind(AssertUnwindSafe(f));
@@ -41,8 +41,15 @@ pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, AppError> {
         let (message, traceback) = last.unwrap_or_else(|| (text(&*payload), String::new()));
         // The payload may be anything, and dropping it may panic again: that must not take the worker along.
         std::mem::forget(payload);
-        AppError { class: CLASS.to_owned(), message, traceback }
+        Box::new(AppError { traceback, ..AppError::new(CLASS, message) })
     })
+}
+
+/// Drops what an app has made: a panic of that goes no further.
+pub fn discard<T>(what: T) {
+    if let Err(panic) = catch(|| drop(what)) {
+        log::debug!("an app's value that was not used: {}", panic.message);
+    }
 }
 
 /// The panic that this thread is in, if it is in one: for what is dropped by it.
@@ -50,7 +57,7 @@ pub fn current() -> Option<AppError> {
     let last = || LAST.try_with(|last| last.try_borrow().ok()?.clone()).ok()?;
     std::thread::panicking().then(|| {
         let (message, traceback) = last().unwrap_or_else(|| ("panicked".to_owned(), String::new()));
-        AppError { class: CLASS.to_owned(), message, traceback }
+        AppError { traceback, ..AppError::new(CLASS, message) }
     })
 }
 

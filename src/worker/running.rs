@@ -3,12 +3,18 @@
 use super::Lease;
 use super::lanes::Lane;
 use super::runtime::Worker;
-use crate::error::{Code, Error, Kind, Result};
+use super::share::Charged;
+use crate::error::{CancelledBy, Code, Error, Kind, Limit, Result};
 use crate::primitive::{AtomicBool, Ordering};
-use crate::ring::{Entry, State};
-use crate::shm::{BeginRecord, Deadline};
+use crate::ring::{CallLine, Cursor, Entry, State};
+use crate::shm::{BeginRecord, Deadline, LaneState, ResultKey};
 use crate::sys::clock;
+use crate::sys::futex::Kernel;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest sleep of an app that waits for a cancel.
+const LONGEST_SLEEP_NS: u64 = 200_000_000;
 
 /// What is known of it while it runs.
 #[derive(Debug)]
@@ -28,19 +34,43 @@ impl Running {
         worker.results.begin_record(self.begin)
     }
 
+    /// Its line.
+    #[inline]
+    pub fn line(&self) -> &CallLine {
+        &self.lane.control.lines()[self.entry.call]
+    }
+
+    /// How far its caller has read its stream.
+    #[inline]
+    pub fn cursor(&self) -> &Cursor {
+        self.lane.requests.cursor(self.entry.call)
+    }
+
+    /// Which call it is.
+    pub fn key(&self) -> ResultKey {
+        ResultKey { lane: self.lane.serial, call: self.entry.call, generation: self.entry.generation }
+    }
+
+    /// A block, for its client's share.
+    pub fn allocate(&self, worker: &Worker, len: usize) -> Result<Charged> {
+        worker.allocate(len, Some(&self.lane.share)).inspect_err(|error| self.note(error))
+    }
+
+    /// Remembers that memory was refused: then `Overloaded` is the outcome, and not the app's own error.
+    pub fn note(&self, error: &Error) {
+        if error.code() == Code::Overloaded {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Memory for its result.
     pub fn lease(&self, worker: &Arc<Worker>, len: usize) -> Result<Lease> {
-        Lease::of(worker, len, Some(&self.lane.share)).inspect_err(|error| {
-            if error.code() == Code::Overloaded {
-                self.refused.store(true, Ordering::Relaxed);
-            }
-        })
+        Lease::of(worker, len, Some(&self.lane.share)).inspect_err(|error| self.note(error))
     }
 
     /// When its caller stops waiting.
     pub fn deadline_ns(&self, worker: &Worker) -> Option<u64> {
-        let alive = self.lane.control.lines()[self.entry.call].alive_ns();
-        match alive {
+        match self.line().alive_ns() {
             0 => self.deadline.0,
             alive => self.put_off(worker, alive.min(clock::monotonic_ns())),
         }
@@ -52,19 +82,60 @@ impl Running {
         let Some(deadline) = self.put_off(worker, now) else { return };
         // First what keeps this worker: its control thread reads that, and nothing of what others can write.
         self.record(worker).put_off(deadline);
-        self.lane.control.lines()[self.entry.call].keep_alive(now);
+        self.line().keep_alive(now);
     }
 
     /// Whether nobody waits for it any more. One load: the word, which is this worker's until it lets go.
-    pub fn is_abandoned(&self) -> bool {
-        let word = self.lane.control.lines()[self.entry.call].look();
-        word.is_ok_and(|word| word.state() == State::Abandoned)
+    pub fn is_cancelled(&self) -> bool {
+        self.line().look().is_ok_and(|word| word.state() == State::Abandoned)
+    }
+
+    pub fn check_cancelled(&self, worker: &Worker) -> Result<()> {
+        if !self.is_cancelled() {
+            return Ok(());
+        }
+        let is_open = worker.registry.lane(self.lane.index) == LaneState::Open(self.lane.serial);
+        let by = if is_open { CancelledBy::Caller } else { CancelledBy::Disconnected };
+        Err(Error::new(Kind::Cancelled { by, started: true }))
+    }
+
+    /// An error unless somebody waits for it.
+    #[inline]
+    pub fn check_wanted(&self, worker: &Worker) -> Result<()> {
+        if self.line().look().is_ok_and(|word| word.state() == State::Running) {
+            return Ok(());
+        }
+        self.check_cancelled(worker)?;
+        Err(Error::new(Kind::Protocol("the call's word is damaged".into())))
+    }
+
+    /// Wakes its caller, wherever that sleeps.
+    #[inline]
+    pub fn ring_bell(&self, worker: &Worker) {
+        if self.lane.control.armed().ring(&self.line().bell, &Kernel) {
+            worker.alert(&self.lane);
+        }
+    }
+
+    /// Sleeps on the call's bell, which everything rings that gives a call up.
+    pub fn wait_cancelled(&self, timeout: Duration) -> bool {
+        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        let until = clock::monotonic_ns().saturating_add(timeout);
+        loop {
+            let now = clock::monotonic_ns();
+            if self.is_cancelled() || now >= until {
+                return self.is_cancelled();
+            }
+            // Who gave it up may have died before it rang.
+            let slice = Duration::from_nanos(LONGEST_SLEEP_NS.min(until - now));
+            self.line().bell.park(&Kernel, Some(slice), || !self.is_cancelled());
+        }
     }
 
     pub fn check_deadline(&self, worker: &Worker) -> Result<()> {
         match self.deadline_ns(worker) {
             Some(deadline) if clock::monotonic_ns() >= deadline => {
-                Err(Error::new(Kind::Deadline { started: true }))
+                Err(Error::new(Kind::Deadline { started: true, limit: Limit::Call }))
             }
             _ => Ok(()),
         }
@@ -72,6 +143,6 @@ impl Running {
 
     fn put_off(&self, worker: &Worker, alive_ns: u64) -> Option<u64> {
         let limit = self.lane.requests.limit(self.entry.call);
-        self.deadline.put_off(limit, alive_ns, worker.timeout_ns).0
+        self.deadline.put_off(limit, alive_ns, worker.bounds.timeout_ns).0
     }
 }

@@ -2,9 +2,12 @@
 
 use super::alert::Events;
 use super::app::AnyApp;
+use super::boot::{Bounds, INTERNAL_ERROR};
 use super::free::Free;
 use super::held::Records;
+use super::interrupt::Interrupts;
 use super::lanes::{Lane, Lanes};
+use super::nested::Nested;
 use super::share::{Charged, Share};
 use super::watch::Watch;
 use crate::conn::{Link, Message};
@@ -12,16 +15,15 @@ use crate::error::{Code, Result};
 use crate::limits::{MAX_DEFERRED, MAX_LANES, WORKER_REGIONS};
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, fence, spin_loop};
 use crate::ring::{
-    Adaptive, CallLine, Entry, Generation, Life, Mode, Parker, Taken, Waited, Word, wake_idle,
+    Adaptive, Budget, CallLine, Entry, Generation, Life, Mode, Parker, Taken, Waited, Word, wake_idle,
 };
 use crate::shm::{
     Board, Control, Fetch, Foreign, LaneState, OwnRecord, Quota, RESULT_BLOCKS, Region, RegionEntry,
     RegionId, RegionKind, Register, Registry, Requests, Results, Retired, Store,
 };
 use crate::sys::futex::Kernel;
-use crate::sys::{awake, clock, cpu};
+use crate::sys::{awake, clock, cpu, fd, process};
 use crate::wire::Kind;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -47,13 +49,16 @@ pub struct Worker {
     stopping: AtomicBool,
     /// Begin records that no deferred call has, those of threads not counted.
     pub(super) deferred: Free<{ MAX_DEFERRED / 64 }>,
-    /// How long a call may take in this pool.
-    pub(super) timeout_ns: Option<u64>,
+    pub(super) bounds: Bounds,
     /// What the control thread has to look at.
     pub(super) watch: Watch,
+    /// Signals for calls that were given up.
+    pub(super) interrupts: Interrupts,
     swept_ns: AtomicU64,
     parkers: std::ops::Range<usize>,
-    mode: Mode,
+    pub(super) mode: Mode,
+    budget: Budget,
+    pub(super) nested: Nested,
 }
 
 /// The socket on which app threads fetch and register regions.
@@ -91,12 +96,11 @@ impl Worker {
         fetcher: Link,
         parkers: std::ops::Range<usize>,
         mode: Mode,
-        quota: u64,
-        timeout_ns: Option<u64>,
+        bounds: Bounds,
     ) -> Result<Arc<Worker>> {
-        let quota = Quota { bytes: quota, regions: WORKER_REGIONS };
+        let quota = Quota { bytes: bounds.quota, regions: WORKER_REGIONS };
         let store = Store::new(results_id, results.region().clone(), RESULT_BLOCKS as u64, quota);
-        let watch = Watch::new(parkers.len())?;
+        let watch = Watch::new(parkers.len(), bounds.late_ns)?;
         Ok(Arc::new(Worker {
             life,
             registry,
@@ -114,11 +118,14 @@ impl Worker {
             is_mapping: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             deferred: Free::new(),
-            timeout_ns,
+            bounds,
             watch,
+            interrupts: Interrupts::default(),
             swept_ns: AtomicU64::new(0),
             parkers,
             mode,
+            budget: cpu::wait_budget(),
+            nested: Nested::default(),
         }))
     }
 
@@ -143,13 +150,18 @@ impl Worker {
         self.stopping.load(Ordering::Acquire)
     }
 
+    /// How a thread of this worker waits, before it has learnt anything.
+    pub(super) fn patience(&self) -> Adaptive {
+        Adaptive::new(self.mode, self.budget)
+    }
+
     /// An app thread's life: ends when the worker is told to stop, or the board makes no sense.
     pub(super) fn serve(self: &Arc<Self>, thread: usize) {
         let parker_index = self.parkers.start + thread;
         let Some(doorbell) = self.board.doorbell(parker_index) else { return };
         let idle = self.board.idle();
         let parker = Parker { idle, me: parker_index, doorbell };
-        let mut adaptive = Adaptive::new(self.mode, cpu::wait_budget());
+        let mut adaptive = self.patience();
         let mut cursor =
             Cursor { lane: 0, sweep: self.registry.sweep(), walking: true, owes_sweep: false, hot: None };
         while !self.stopping.load(Ordering::Acquire) {
@@ -381,6 +393,7 @@ impl Worker {
         }
         self.is_mapping.store(true, Ordering::Release);
         let (control, requests, id) = self.fetcher.lane(index, serial)?;
+        crash_point!("worker.map.fetched");
         let requests = Requests::adopt(requests)?;
         self.foreign.insert(id, requests.region().clone());
         let (control, held) = (Control::adopt(control)?, super::held::Held::new());
@@ -394,6 +407,7 @@ impl Worker {
             event: OnceLock::new(),
         });
         self.lanes.keep(lane.clone());
+        crash_point!("worker.map.kept");
         self.lanes.forget(|lane| self.forget(lane));
         Ok(lane)
     }
@@ -453,11 +467,11 @@ impl Worker {
         })
     }
 
-    /// The record of this index is free, and so is its block.
+    /// The record of this index is free, and so is what was tied to it.
     pub(super) fn free_record(&self, record: usize) {
         self.results.unname(record);
-        if let Some(block) = self.records.give_back(record) {
-            self.free_block(block);
+        if let Some(tied) = self.records.give_back(record) {
+            tied.into_blocks().for_each(|block| self.free_block(block));
         }
     }
 
@@ -506,6 +520,7 @@ impl Worker {
     pub(super) fn tidy(&self) -> Vec<Retired> {
         // A client says in its own memory that it is through with a result, and rings nobody for that.
         self.reclaim_held();
+        self.tidy_as_client();
         self.foreign.sweep(&self.registry);
         self.store.retire_idle(self.registry.warm_ns())
     }
@@ -523,12 +538,13 @@ impl Worker {
 
 /// Whether a client is through with the result of this submission. The shared word alone does not decide that, since
 /// anybody may have scribbled over it: it counts where it agrees with the client's own record.
-fn is_over(lane: &Lane, call: usize, generation: Generation) -> bool {
+pub(super) fn is_over(lane: &Lane, call: usize, generation: Generation) -> bool {
     match lane.requests.own(call).0 {
         OwnRecord::Queued(now) if now == generation => {
             lane.control.lines()[call].look() == Ok(Word::idle(generation.next()))
         }
-        OwnRecord::Queued(_) | OwnRecord::Cancelled(_) => true,
+        OwnRecord::Held(now) if now == generation => false,
+        OwnRecord::Queued(_) | OwnRecord::Cancelled(_) | OwnRecord::Held(_) => true,
         OwnRecord::None => false,
     }
 }
@@ -547,13 +563,23 @@ impl Fetcher {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A question to the arbiter. There is no answer to whoever has none any more: a process that dies closes its sockets a
+    /// moment before its children are killed, and no caller is to take that for an error of its app.
+    pub(super) fn ask(&self, question: Message, answer: Kind) -> Result<Message> {
+        let answer = self.lock().ask(question, answer, None);
+        if answer.as_ref().is_err_and(|error| error.code() == Code::ArbiterDied) {
+            process::exit_now(INTERNAL_ERROR);
+        }
+        answer
+    }
+
     fn lane(
         &self,
         index: usize,
         serial: u64,
     ) -> Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd, RegionId)> {
         let question = Message::new(Kind::Fetch).with("lane", index as i64).with("serial", serial as i64);
-        let mut answer = self.lock().ask(question, Kind::Fetched, None)?;
+        let mut answer = self.ask(question, Kind::Fetched)?;
         let id = RegionId { index: answer.int("index")?, serial: answer.int("region_serial")? };
         let [control, requests] = answer.take_fds()?;
         Ok((control, requests, id))
@@ -565,7 +591,7 @@ impl Fetch for Fetcher {
         let question = Message::new(Kind::Fetch)
             .with("index", entry.id.index as i64)
             .with("region_serial", entry.id.serial as i64);
-        let mut answer = self.lock().ask(question, Kind::Fetched, None)?;
+        let mut answer = self.ask(question, Kind::Fetched)?;
         let [fd] = answer.take_fds()?;
         Region::adopt(entry.kind, fd, entry.len as usize)
     }
@@ -573,12 +599,12 @@ impl Fetch for Fetcher {
 
 impl Register for Fetcher {
     fn register(&self, region: &Region) -> Result<RegionId> {
-        let fd = region.fd().as_fd().try_clone_to_owned()?;
+        let fd = fd::duplicate(region.fd())?;
         let question = Message::new(Kind::Register)
             .with("kind", RegionKind::Growth as i64)
             .with("len", region.len() as i64)
             .with_fd(fd);
-        let answer = self.lock().ask(question, Kind::Registered, None)?;
+        let answer = self.ask(question, Kind::Registered)?;
         Ok(RegionId { index: answer.int("index")?, serial: answer.int("region_serial")? })
     }
 

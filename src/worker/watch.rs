@@ -10,35 +10,33 @@ use crate::conn::{Link, Message, Received, Stream};
 use crate::error::Result;
 use crate::limits::{INLINE_LEN, MAX_WORKER_THREADS};
 use crate::primitive::{AtomicUsize, Ordering};
-use crate::ring::{Alarm, Clock, State};
+use crate::ring::{Alarm, Clock, Generation, State};
 use crate::shm::{BeginRecord, Begun, Body};
 use crate::sys::timer::Timer;
-use crate::sys::{clock, poll, process, socket};
+use crate::sys::{clock, poll, process, signal, socket};
 use crate::wire::{Kind, Reference, RequestRef, Resolve, WireError};
 use std::os::fd::AsFd;
-
-/// How long after its deadline a call may go on before it costs its worker: an app that looks at the clock now and then
-/// shall have the time to see it.
-const LATE_NS: u64 = 100_000_000;
 
 /// What the control thread sleeps on, apart from its socket.
 #[derive(Debug)]
 pub(super) struct Watch {
     alarm: Alarm,
     timer: Timer,
+    /// How long after its deadline a call may go on before it costs its worker.
+    late_ns: u64,
     /// App threads that have not ended.
     serving: AtomicUsize,
 }
 
 impl Watch {
-    pub(super) fn new(threads: usize) -> Result<Watch> {
-        Ok(Watch { alarm: Alarm::new(), timer: Timer::new()?, serving: AtomicUsize::new(threads) })
+    pub(super) fn new(threads: usize, late_ns: u64) -> Result<Watch> {
+        Ok(Watch { alarm: Alarm::new(), timer: Timer::new()?, late_ns, serving: AtomicUsize::new(threads) })
     }
 
     /// A call with this deadline was begun; its begin record says so.
     #[inline]
     pub(super) fn ask(&self, deadline_ns: u64) {
-        self.alarm.ask(deadline_ns.saturating_add(LATE_NS), &self.timer);
+        self.alarm.ask(deadline_ns.saturating_add(self.late_ns), &self.timer);
     }
 
     /// An app thread has ended.
@@ -72,6 +70,7 @@ impl Worker {
         loop {
             if self.listen(&mut control)? {
                 leaves = true;
+                crash_point!("worker.stop.told");
                 self.stop();
             }
             self.watch.timer.drain();
@@ -85,6 +84,7 @@ impl Worker {
                 self.stop();
             }
             if (leaves || cordoned) && self.is_over() {
+                crash_point!("worker.stop.over");
                 return Ok(());
             }
             poll::any([control.fd(), self.watch.timer.as_fd()], None)?;
@@ -111,6 +111,13 @@ impl Worker {
                         }
                         control.flush()?;
                     }
+                    Kind::Interrupt => {
+                        let signal = signal::from_number(message.int("signal")?)?;
+                        let (lane, call) = (message.bits("lane")?, message.int("call")?);
+                        self.interrupt(lane, call, Generation(message.int("generation")?), signal);
+                        control.queue(message)?; // as it came: the answer
+                        control.flush()?;
+                    }
                     other => log::debug!("a worker has no use for a message {other:?}"),
                 }
             }
@@ -129,8 +136,8 @@ impl Worker {
         let mut next: Option<u64> = None;
         for begun in self.results.begin_records().iter().filter_map(BeginRecord::read) {
             let Some(deadline) = begun.deadline_ns else { continue };
-            if now < deadline.saturating_add(LATE_NS) {
-                next = Some(next.map_or(deadline, |at| at.min(deadline)));
+            if now < deadline.saturating_add(self.watch.late_ns) {
+                next = clock::earlier(next, Some(deadline));
             } else if self.has(&begun) {
                 late = Some(begun);
             }
@@ -144,7 +151,7 @@ impl Worker {
     /// Whether the word says so, too: the record of a thread that lives may be a mixture of two calls. Where there is no
     /// word to go by, the lane being damaged, the record has to do.
     fn has(&self, begun: &Begun) -> bool {
-        let lane = self.lanes.all().find(|lane| lane.serial == begun.lane);
+        let lane = self.lanes.of(begun.lane);
         let line = lane.as_ref().and_then(|lane| lane.control.lines().get(begun.call));
         line.and_then(|line| line.look().ok()).is_none_or(|word| {
             matches!(word.state(), State::Running | State::Abandoned)
@@ -164,7 +171,7 @@ impl Worker {
 
     /// App and action of a call, where its record shows them without more ado.
     fn name_of(&self, begun: &Begun) -> Option<String> {
-        let lane = self.lanes.all().find(|lane| lane.serial == begun.lane)?;
+        let lane = self.lanes.of(begun.lane)?;
         let record = lane.requests.record(begun.call);
         let Some(Body::Inline(len)) = record.body() else { return None };
         let mut room = [0; INLINE_LEN];

@@ -2,7 +2,7 @@
 //!
 //! What it began is kept in a journal, a file that outlives it: one line a beginning, written in one piece.
 
-use crate::{guard, later, proc};
+use crate::{frames, guard, later, proc};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
@@ -211,9 +211,15 @@ impl App for Birth {
             "error" => Err(ctx.error("Damp", "the coal is wet")),
             "panic" => panic!("the coal is wet"),
             "exit" => sys::exit_now(5),
+            "call" => ctx.call(Birth::NAME, "any").execute().map(|_| Birth),
             "hang" => loop {
                 thread::sleep(Duration::from_secs(1));
             },
+            // Before its worker is ready.
+            "many threads" => {
+                frames::say("ready with many threads", &frames::sockets()[0], ctx.life());
+                Ok(Birth)
+            }
             _ => Ok(Birth),
         }
     }
@@ -389,14 +395,14 @@ fn end_first_thread() {
 }
 
 /// Waits at a gate.
-fn until_open(gate: &str) {
+pub fn until_open(gate: &str) {
     while !Path::new(gate).exists() {
         thread::sleep(Duration::from_millis(1));
     }
 }
 
 /// Writes zero over the flag of every lane that this worker has mapped.
-fn clear_armed() {
+pub fn clear_armed() {
     let maps = proc::mappings(process::id());
     for (from, _) in maps.iter().filter(|l| l.contains("control")).filter_map(|line| range(line)) {
         // SAFETY: none, as above.
@@ -404,7 +410,7 @@ fn clear_armed() {
     }
 }
 
-fn range(line: &str) -> Option<(usize, usize)> {
+pub fn range(line: &str) -> Option<(usize, usize)> {
     let (from, to) = line.split_once(' ')?.0.split_once('-')?;
     Some((usize::from_str_radix(from, 16).ok()?, usize::from_str_radix(to, 16).ok()?))
 }

@@ -133,7 +133,7 @@ impl Drop for PoolGuard {
 }
 
 /// The files that tests and their apps make.
-const OURS: &[&str] = &["journal", "boot", "gate", "gate2", "note", "note2"];
+const OURS: &[&str] = &["journal", "boot", "gate", "gate2", "note", "note2", "kept"];
 
 /// Sends a signal to a process of a pool.
 pub fn kill(pid: u32, signal: nix::sys::signal::Signal) {
@@ -147,4 +147,20 @@ pub fn stop(pid: u32) {
         let states = proc::thread_states(pid);
         !states.is_empty() && states.iter().all(|state| *state == 'T')
     });
+}
+
+/// A stopped arbiter, which goes on when this is dropped, also by a failed test: it would outlive that for ever.
+pub struct Stopped(u32);
+
+impl Stopped {
+    pub fn new(arbiter: u32) -> Stopped {
+        stop(arbiter);
+        Stopped(arbiter)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill(self.0, nix::sys::signal::Signal::SIGCONT);
+    }
 }

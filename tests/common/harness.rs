@@ -5,13 +5,13 @@
 //! The lines are those of libtest, so that whatever reads those can read these.
 
 use std::any::Any;
-use std::io::{IoSlice, Write};
+use std::io::{IoSlice, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use stokehold::internals::sys::process::{self, ExitStatus, Fork, Pid};
 use stokehold::internals::sys::signal::Signal;
-use stokehold::internals::sys::{clock, pidfd, socket};
+use stokehold::internals::sys::{clock, cpu, pidfd, socket};
 
 /// How long a test may take. No test is expected to come near it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,102 +38,209 @@ macro_rules! tests {
     };
 }
 
-/// Runs the tests whose names contain the first argument (all without one), and exits.
+/// Runs the tests whose names contain one of the arguments (all without one), one after another, and exits. What a test
+/// prints is shown if it fails, or with `--nocapture`; `--report-time` says how long each took.
 pub fn run(tests: &[Test]) -> ! {
     run_within(PATIENCE, tests)
 }
 
 /// The same, each test with so much time.
 pub fn run_within(patience: Duration, tests: &[Test]) -> ! {
-    let mut options: Vec<String> = std::env::args().skip(1).collect();
-    if options.iter().any(|o| o == "--list") {
-        tests.iter().for_each(|(name, _)| println!("{name}: test"));
-        process::exit_now(0);
-    }
-    let exact = options.iter().any(|o| o == "--exact");
-    options.retain(|o| !o.starts_with('-'));
-    let wanted = |name: &str| {
-        options.is_empty()
-            || options.iter().any(|o| if exact { name == o } else { name.contains(o.as_str()) })
-    };
-    let chosen: Vec<_> = tests.iter().filter(|(name, _)| wanted(name)).collect();
-    println!("\nrunning {} tests", chosen.len());
-    let _ = nix::sys::prctl::set_child_subreaper(true); // what a test leaves behind becomes ours
-    let begin = Instant::now();
-    let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
-    for (name, test) in &chosen {
-        let _ = std::io::stdout().flush(); // or the child would print it, too
-        match run_one(*test, patience) {
-            Ok(None) => {
-                passed += 1;
-                println!("test {name} ... ok");
-            }
-            Ok(Some(reason)) => {
-                skipped += 1;
-                println!("test {name} ... ignored\nSKIPPED {name} ({reason})");
-            }
-            Err(why) => {
-                println!("test {name} ... FAILED ({why})");
-                failed.push(*name);
-            }
-        }
-    }
-    if !failed.is_empty() {
-        println!("\nfailures:\n    {}", failed.join("\n    "));
-    }
-    println!(
-        "\ntest result: {}. {passed} passed; {} failed; {skipped} ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
-        if failed.is_empty() { "ok" } else { "FAILED" },
-        failed.len(),
-        tests.len() - chosen.len(),
-        begin.elapsed().as_secs_f64()
-    );
-    let _ = std::io::stdout().flush();
-    process::exit_now(if failed.is_empty() { 0 } else { PANICKED });
+    Session::of(tests, patience).run(1)
 }
 
-/// `None` for a pass, the reason of a skip, or what went wrong.
-fn run_one(test: fn() -> Outcome, patience: Duration) -> Result<Option<String>, String> {
-    let (ours, theirs) = socket::pair().map_err(|e| e.to_string())?;
-    let child = match process::fork().map_err(|e| e.to_string())? {
+/// The same, several at a time, or as many as `--test-threads=N` says. For tests that wait more than they work: one more
+/// than there are processors, but no crowd.
+pub fn run_together(tests: &[Test]) -> ! {
+    run_together_within(PATIENCE, tests)
+}
+
+/// The same, each test with so much time.
+pub fn run_together_within(patience: Duration, tests: &[Test]) -> ! {
+    Session::of(tests, patience).run((cpu::usable() + 1).min(4))
+}
+
+/// What was asked for on the command line.
+struct Session {
+    chosen: Vec<Test>,
+    filtered_out: usize,
+    patience: Duration,
+    at_a_time: Option<usize>,
+    capture: bool,
+    report_time: bool,
+}
+
+enum Verdict {
+    Passed,
+    /// Why it cannot be run here.
+    Skipped(String),
+    Failed(String),
+}
+
+impl Session {
+    fn of(tests: &[Test], patience: Duration) -> Session {
+        let options: Vec<String> = std::env::args().skip(1).collect();
+        let has = |option: &str| options.iter().any(|o| o == option);
+        if has("--list") {
+            tests.iter().for_each(|(name, _)| println!("{name}: test"));
+            process::exit_now(0);
+        }
+        let filters: Vec<&String> = options.iter().filter(|o| !o.starts_with('-')).collect();
+        let fits =
+            |name: &str, filter: &str| if has("--exact") { name == filter } else { name.contains(filter) };
+        let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| fits(name, filter));
+        let chosen: Vec<Test> = tests.iter().filter(|(name, _)| wanted(name)).copied().collect();
+        Session {
+            filtered_out: tests.len() - chosen.len(),
+            chosen,
+            patience,
+            at_a_time: options.iter().find_map(|o| o.strip_prefix("--test-threads=")?.parse().ok()),
+            capture: !has("--nocapture"),
+            report_time: has("--report-time"),
+        }
+    }
+
+    /// Tests are handed out in their order to processes that each run one at a time: what a test loses goes to the one
+    /// that ran it, so that nobody's leftovers are taken for another's.
+    fn run(self, at_a_time: usize) -> ! {
+        println!("\nrunning {} tests", self.chosen.len());
+        let _ = std::io::stdout().flush(); // or the others would print it, too
+        let begin = Instant::now();
+        let (queue, mut places) = pipe().unwrap();
+        for at in 0..self.chosen.len() as u16 {
+            places.write_all(&at.to_le_bytes()).unwrap();
+        }
+        drop(places);
+        let (mut verdicts, to_us) = pipe().unwrap();
+        let runners = (0..self.at_a_time.unwrap_or(at_a_time).max(1)).map(|_| {
+            Kid::new(|| {
+                nix::sys::prctl::set_child_subreaper(true).unwrap(); // what a test leaves behind becomes ours
+                self.run_from(&queue, &to_us);
+                0
+            })
+        });
+        let runners: Vec<Kid> = runners.collect();
+        drop(to_us);
+        let (mut passed, mut skipped, mut ended) = (0, 0, vec![false; self.chosen.len()]);
+        let mut word = [0; 3];
+        while verdicts.read_exact(&mut word).is_ok() {
+            let at = u16::from_le_bytes([word[0], word[1]]);
+            ended[usize::from(at)] = word[2] != b'F';
+            passed += usize::from(word[2] == b'P');
+            skipped += usize::from(word[2] == b'S');
+        }
+        drop(runners);
+        let failed: Vec<&str> =
+            self.chosen.iter().zip(&ended).filter(|(_, well)| !**well).map(|((name, _), _)| *name).collect();
+        if !failed.is_empty() {
+            println!("\nfailures:\n    {}", failed.join("\n    "));
+        }
+        println!(
+            "\ntest result: {}. {passed} passed; {} failed; {skipped} ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+            if failed.is_empty() { "ok" } else { "FAILED" },
+            failed.len(),
+            self.filtered_out,
+            begin.elapsed().as_secs_f64()
+        );
+        let _ = std::io::stdout().flush();
+        process::exit_now(if failed.is_empty() { 0 } else { PANICKED });
+    }
+
+    fn run_from(&self, mut queue: &PipeReader, mut verdicts: &PipeWriter) {
+        let mut place = [0; 2];
+        while queue.read_exact(&mut place).is_ok() {
+            let (name, test) = self.chosen[usize::from(u16::from_le_bytes(place))];
+            let begin = Instant::now();
+            let mut output = Vec::new();
+            let verdict = run_one(test, self.patience, self.capture, &mut output);
+            let verdict = verdict.unwrap_or_else(|e| Verdict::Failed(e.to_string()));
+            let took = match self.report_time {
+                true => format!(" <{:.3}s>", begin.elapsed().as_secs_f64()),
+                false => String::new(),
+            };
+            let (letter, line) = match verdict {
+                Verdict::Passed => (b'P', format!("test {name} ... ok{took}\n")),
+                Verdict::Skipped(why) => (b'S', format!("test {name} ... ignored\nSKIPPED {name} ({why})\n")),
+                Verdict::Failed(why) => {
+                    let output = String::from_utf8_lossy(&output);
+                    let begin = if output.is_empty() { "" } else { "---- its output:\n" };
+                    (b'F', format!("test {name} ... FAILED ({why}){took}\n{begin}{output}"))
+                }
+            };
+            // In one piece: another may print as well.
+            let _ = std::io::stdout().write_all(line.as_bytes());
+            let _ = std::io::stdout().flush();
+            verdicts.write_all(&[place[0], place[1], letter]).unwrap();
+        }
+    }
+}
+
+/// How a test ended. What it printed is added to the output.
+fn run_one(
+    test: fn() -> Outcome,
+    patience: Duration,
+    capture: bool,
+    output: &mut Vec<u8>,
+) -> stokehold::Result<Verdict> {
+    let (ours, theirs) = socket::pair()?;
+    let (printed, print) = pipe()?;
+    let child = match process::fork()? {
         Fork::Child => {
-            drop(ours);
+            drop((ours, printed));
+            if capture {
+                nix::unistd::dup2_stdout(&print).unwrap();
+                nix::unistd::dup2_stderr(&print).unwrap();
+            }
+            drop(print);
             test_process(test, theirs)
         }
         Fork::Parent(child) => child,
     };
-    drop(theirs);
-    let handle = pidfd::open(child).map_err(|e| e.to_string())?;
-    let in_time = wait_and_reap_orphans(&handle, child, patience).map_err(|e| e.to_string())?;
+    drop((theirs, print));
+    socket::set_nonblocking(printed.as_fd(), true)?;
+    let handle = pidfd::open(child)?;
+    let in_time = wait_for_it(&handle, child, patience, || read(&printed, output))?;
     // The group lives on while a member does, and the number is ours until the reap.
     let _ = process::kill_group(child, Signal::SIGKILL);
     let _ = pidfd::send_signal(handle.as_fd(), Signal::SIGKILL);
-    pidfd::wait_exited(handle.as_fd(), None).map_err(|e| e.to_string())?;
-    let status = pidfd::reap(handle.as_fd()).map_err(|e| e.to_string())?;
+    pidfd::wait_exited(handle.as_fd(), None)?;
+    let status = pidfd::reap(handle.as_fd())?;
     let left = reap_the_rest();
-    match status {
-        _ if left => Err("left running processes behind".into()),
-        _ if !in_time => Err(format!("took longer than {patience:?}")),
-        Some(ExitStatus::Exited(0)) => Ok(None),
+    read(&printed, output);
+    Ok(match status {
+        _ if left => Verdict::Failed("left running processes behind".into()),
+        _ if !in_time => Verdict::Failed(format!("took longer than {patience:?}")),
+        Some(ExitStatus::Exited(0)) => Verdict::Passed,
         Some(ExitStatus::Exited(SKIPPED)) => {
             let mut reason = [0; 512];
             let received = socket::recv(ours.as_fd(), &mut reason).ok().flatten().map_or(0, |r| r.bytes);
-            Ok(Some(String::from_utf8_lossy(&reason[..received]).into_owned()))
+            Verdict::Skipped(String::from_utf8_lossy(&reason[..received]).into_owned())
         }
-        Some(status) => Err(status.to_string()),
-        None => Err("exited, and cannot be reaped".into()),
-    }
+        Some(status) => Verdict::Failed(status.to_string()),
+        None => Verdict::Failed("exited, and cannot be reaped".into()),
+    })
+}
+
+/// Adds what there is to be read.
+fn read(mut from: &PipeReader, to: &mut Vec<u8>) {
+    let _ = from.read_to_end(to);
 }
 
 /// Waits for the end of a test's own process, and meanwhile reaps what that lost: we are what `init` is elsewhere, and
 /// a test that looks for zombies must not find ours.
-fn wait_and_reap_orphans(test: &OwnedFd, pid: Pid, patience: Duration) -> stokehold::Result<bool> {
+fn wait_for_it(
+    test: &OwnedFd,
+    pid: Pid,
+    patience: Duration,
+    mut meanwhile: impl FnMut(),
+) -> stokehold::Result<bool> {
     let end = Instant::now() + patience;
     while Instant::now() < end {
         if pidfd::wait_exited(test.as_fd(), Some(Duration::from_millis(5)))? {
             return Ok(true);
         }
         reap_orphans(pid);
+        meanwhile();
     }
     Ok(false)
 }

@@ -1,6 +1,7 @@
 //! The actions of the fault tests' app that answer later, or take longer than they should and say so.
 
 use crate::app::{begin, keyed, pattern};
+use crate::obedient;
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
@@ -10,6 +11,23 @@ use stokehold::{Args, Ctx, Deferred, Error, Reply, Result};
 
 /// Calls that wait to be answered by another call.
 static KEPT: Mutex<Vec<(i64, Deferred)>> = Mutex::new(Vec::new());
+
+/// No items, and it does not go quietly.
+struct Bursts;
+
+impl Iterator for Bursts {
+    type Item = i64;
+
+    fn next(&mut self) -> Option<i64> {
+        None
+    }
+}
+
+impl Drop for Bursts {
+    fn drop(&mut self) {
+        panic!("the boiler bursts");
+    }
+}
 
 pub fn call(action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
     match action {
@@ -39,6 +57,16 @@ pub fn call(action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
         "later_later" => {
             let again = ctx.defer(|_| unreachable!("it was never returned"))?;
             ctx.defer(move |later| later.reply(again))
+        }
+        // Answers with what is no answer, and whose drop panics; after an item of its own, or without.
+        "later_bursts" => {
+            let (streams,): (bool,) = args.parse()?;
+            let bursts = Bursts;
+            if streams {
+                ctx.sink()?.send(1)?;
+                return ctx.defer(move |_| drop(bursts));
+            }
+            ctx.defer(move |later| later.reply(Reply::stream(bursts)))
         }
         // What was lent, and what was copied: read again, later, elsewhere.
         "later_echo" => {
@@ -109,7 +137,7 @@ pub fn call(action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
             begin(id);
             ctx.defer(|later| {
                 spawn(move || {
-                    while !later.is_abandoned() {
+                    while !later.is_cancelled() {
                         thread::sleep(Duration::from_millis(1));
                     }
                 });
@@ -119,25 +147,25 @@ pub fn call(action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
             let (id, ms): (i64, u64) = args.parse()?;
             ctx.defer(move |later| {
                 spawn(move || {
-                    at_work(ms, || later.keep_alive(), || later.is_abandoned());
+                    at_work(ms, || later.keep_alive(), || later.is_cancelled());
                     later.reply(id);
                 });
             })
         }
         "alive" => {
             let (id, ms): (i64, u64) = args.parse()?;
-            at_work(ms, || ctx.keep_alive(), || ctx.is_abandoned());
+            at_work(ms, || ctx.keep_alive(), || ctx.is_cancelled());
             Ok(Reply::from(id))
         }
         "alive_then_stuck" => {
             let (_, ms): (i64, u64) = args.parse()?;
-            at_work(ms, || ctx.keep_alive(), || ctx.is_abandoned());
+            at_work(ms, || ctx.keep_alive(), || ctx.is_cancelled());
             std::fs::write("note", "")?;
             loop {
                 thread::sleep(Duration::from_secs(1));
             }
         }
-        other => Err(Error::no_action(other)),
+        other => obedient::call(other, args, ctx),
     }
 }
 
@@ -157,9 +185,9 @@ fn wait_at(gate: &str) {
 }
 
 /// Works for so long, and says so all the time.
-fn at_work(ms: u64, keep_alive: impl Fn(), is_abandoned: impl Fn() -> bool) {
+fn at_work(ms: u64, keep_alive: impl Fn(), is_cancelled: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_millis(ms);
-    while Instant::now() < end && !is_abandoned() {
+    while Instant::now() < end && !is_cancelled() {
         keep_alive();
         thread::sleep(Duration::from_millis(10));
     }

@@ -2,6 +2,7 @@
 
 use crate::guard::some;
 use crate::proc;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 use stokehold::Pool;
@@ -27,6 +28,16 @@ impl Baseline {
         Baseline { arbiter, open }
     }
 
+    /// The same of a pool whose clients have all left, which the arbiter may not have heard of yet, or not be done with.
+    pub fn without_clients(pool: &Pool) -> Baseline {
+        some("what the clients had is let go of", || {
+            let (kinds, _) = Baseline::count(pool.arbiter_pid());
+            let theirs = ["/memfd:stokehold-control", "/memfd:stokehold-requests"];
+            (!kinds.iter().any(|kind| theirs.contains(&kind.as_str()))).then_some(())
+        });
+        Baseline::of(pool)
+    }
+
     pub fn count(arbiter: u32) -> Open {
         let unnumbered = |to: String| to.split(['[', ' ']).next().unwrap_or("").to_owned();
         let mut kinds: Vec<_> = proc::descriptors(arbiter).into_values().map(unnumbered).collect();
@@ -49,6 +60,25 @@ impl Baseline {
         while Baseline::count(self.arbiter) != self.open && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(Baseline::count(self.arbiter), self.open, "the arbiter has not let go of everything");
+        let open = Baseline::count(self.arbiter);
+        if open != self.open {
+            self.tell_more();
+        }
+        assert_eq!(open, self.open, "the arbiter has not let go of everything");
+    }
+
+    /// Who has the other ends, and what the arbiter waits in.
+    fn tell_more(&self) {
+        let sockets = Command::new("ss").arg("-xanp").output();
+        let sockets = sockets.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        sockets
+            .iter()
+            .flat_map(|all| all.lines())
+            .filter(|line| line.contains("stokehold"))
+            .for_each(|l| println!("{l}"));
+        for file in ["status", "wchan", "syscall"] {
+            println!("{file}: {:?}", std::fs::read_to_string(format!("/proc/{}/{file}", self.arbiter)));
+        }
+        println!("{:?}", proc::descriptors(self.arbiter));
     }
 }

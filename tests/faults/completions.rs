@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use stokehold::internals::sys::{fd, poll};
 use stokehold::wire::{Encode, Encoder, WireError};
-use stokehold::{Bound, CancelledBy, Code, Completions, Kind, Response, Result};
+use stokehold::{Bound, Builder, CancelledBy, Client, Code, Completions, Kind, Pool, Response, Result};
 
 crate::tests! {
     a_level_triggered_loop_takes_every_outcome,
@@ -41,18 +41,26 @@ crate::tests! {
 /// How long a test waits before it calls a wake-up lost.
 const LOST: Duration = Duration::from_secs(30);
 
+/// A pool, a client of it, and what that has for a loop.
+pub fn looping(guard: &mut PoolGuard, builder: Builder) -> (Pool, Client, Completions) {
+    let pool = guard.start(builder);
+    let client = pool.client().unwrap();
+    let completions = client.completions().unwrap();
+    (pool, client, completions)
+}
+
 /// Waits at the descriptor as a level-triggered loop does.
-fn wait_readable(completions: &Completions) {
+pub fn wait_readable(completions: &Completions) {
     let readiness = poll::readable(completions.as_fd(), Some(LOST)).unwrap();
     assert!(readiness.ready, "nobody woke the loop, {} are in flight", completions.in_flight());
 }
 
-fn is_readable(completions: &Completions) -> bool {
+pub fn is_readable(completions: &Completions) -> bool {
     poll::readable(completions.as_fd(), Some(Duration::ZERO)).unwrap().ready
 }
 
 /// All that is in flight, by token.
-fn drain(completions: &Completions) -> BTreeMap<u64, Result<Response>> {
+pub fn drain(completions: &Completions) -> BTreeMap<u64, Result<Response>> {
     let mut all = BTreeMap::new();
     while completions.in_flight() > 0 {
         while let Some(done) = completions.next_completion() {
@@ -67,9 +75,7 @@ fn drain(completions: &Completions) -> BTreeMap<u64, Result<Response>> {
 
 fn a_level_triggered_loop_takes_every_outcome() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(2));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (_pool, client, completions) = looping(&mut guard, builder(2));
     assert!(completions.next_completion().is_none() && !is_readable(&completions));
     for round in 0..50 {
         for token in 0..64u64 {
@@ -92,9 +98,7 @@ fn a_level_triggered_loop_takes_every_outcome() -> Outcome {
 
 fn an_edge_triggered_loop_misses_nothing() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(2));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (_pool, client, completions) = looping(&mut guard, builder(2));
     let mut poll = mio::Poll::new().unwrap();
     let fd = completions.as_raw_fd();
     let source = &mut mio::unix::SourceFd(&fd);
@@ -121,9 +125,7 @@ fn an_edge_triggered_loop_misses_nothing() -> Outcome {
 
 fn threads_submit_while_a_loop_waits() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(2));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (_pool, client, completions) = looping(&mut guard, builder(2));
     let (threads, each) = (4, 1_000);
     let mut seen = vec![0; threads * each];
     thread::scope(|scope| {
@@ -159,9 +161,7 @@ fn threads_submit_while_a_loop_waits() -> Outcome {
 
 fn a_loop_hears_of_deadlines() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1).kill_grace_ms(60_000));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (_pool, client, completions) = looping(&mut guard, builder(1).kill_grace_ms(60_000));
     call(&client, "gate").args((1, "gate")).deadline_ms(200).submit_to(&completions, 1).unwrap();
     until_begun(1);
     // Later in the list and earlier in time; submitted while somebody waits, and before.
@@ -175,7 +175,7 @@ fn a_loop_hears_of_deadlines() -> Outcome {
     });
     let mut all = drain(&completions);
     let mut fails_at = |token| match *fails(all.remove(&token).unwrap()).kind() {
-        Kind::Deadline { started } => started,
+        Kind::Deadline { started, .. } => started,
         ref other => panic!("{other:?}"),
     };
     assert!(fails_at(1) && !fails_at(2) && !fails_at(3));
@@ -189,9 +189,7 @@ fn a_loop_hears_of_deadlines() -> Outcome {
 
 fn a_loop_hears_of_cancelled_calls() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1).kill_grace_ms(60_000));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (_pool, client, completions) = looping(&mut guard, builder(1).kill_grace_ms(60_000));
     call(&client, "gate").args((1, "gate")).submit_to(&completions, 1).unwrap();
     until_begun(1);
     call(&client, "note").args((2,)).submit_to(&completions, 2).unwrap();
@@ -227,9 +225,7 @@ fn a_loop_hears_of_cancelled_calls() -> Outcome {
 
 fn a_loop_hears_of_dead_workers() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(2));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (_pool, client, completions) = looping(&mut guard, builder(2));
     for round in 0..10 {
         ready(&client, 2, &[]);
         for id in [2 * round, 2 * round + 1] {
@@ -259,9 +255,7 @@ fn a_loop_hears_of_dead_workers() -> Outcome {
 
 fn a_loop_hears_of_the_arbiters_death() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(2));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (pool, client, completions) = looping(&mut guard, builder(2));
     for id in 0..5 {
         call(&client, "gate").args((id, "gate")).submit_to(&completions, id as u64).unwrap();
     }
@@ -283,9 +277,7 @@ fn a_loop_hears_of_the_arbiters_death() -> Outcome {
 
 fn a_loop_hears_of_the_shutdown() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (pool, client, completions) = looping(&mut guard, builder(1));
     for id in 0..5 {
         call(&client, "gate").args((id, "gate")).submit_to(&completions, id as u64).unwrap();
     }
@@ -309,9 +301,7 @@ fn a_loop_hears_of_the_shutdown() -> Outcome {
 
 fn a_loop_hears_of_damage() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(2));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (pool, client, completions) = looping(&mut guard, builder(2));
     call(&client, "gate").args((1, "gate")).submit_to(&completions, 1).unwrap();
     until_begun(1);
     assert!(completions.next_completion().is_none());
@@ -333,9 +323,7 @@ fn a_loop_hears_of_damage() -> Outcome {
 
 fn a_wake_up_that_was_lost_is_made_up_for_by_the_tick() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (_pool, client, completions) = looping(&mut guard, builder(1));
     call(&client, "mute").submit_to(&completions, 1).unwrap();
     assert!(completions.next_completion().is_none());
     open("mute");
@@ -406,9 +394,7 @@ fn more_loops_than_a_worker_keeps_descriptors() -> Outcome {
 
 fn f2_ten_times_overload_is_refused_at_once_and_what_is_admitted_runs() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(2));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (_pool, client, completions) = looping(&mut guard, builder(2));
     // Two workers with 1 ms of work each: 2,000 a second. Ten times as much is asked for, whatever the answers.
     let (mut admitted, mut refused, mut ended) = (0i64, 0, 0);
     let begin = Instant::now();
@@ -447,9 +433,7 @@ fn f2_ten_times_overload_is_refused_at_once_and_what_is_admitted_runs() -> Outco
 
 fn completions_that_are_dropped_cancel_their_calls() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1).kill_grace_ms(60_000));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (_pool, client, completions) = looping(&mut guard, builder(1).kill_grace_ms(60_000));
     for id in 0..5 {
         call(&client, "gate").args((id, "gate")).submit_to(&completions, id as u64).unwrap();
     }
@@ -495,9 +479,7 @@ fn completions_belong_to_one_client_and_one_process() -> Outcome {
 /// A host that always has something to take hears of a deadline as well.
 fn a_call_is_not_passed_over_while_others_end() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(2).kill_grace_ms(60_000));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (_pool, client, completions) = looping(&mut guard, builder(2).kill_grace_ms(60_000));
     call(&client, "gate").args((1, "gate")).deadline_ms(100).submit_to(&completions, 0).unwrap();
     until_begun(1);
     let mut took = Vec::new();
@@ -533,9 +515,7 @@ impl Encode for Slow<'_> {
 /// The loop has seen the alarm already when the call comes into its list: nobody else will wake it.
 fn a_loop_hears_of_calls_that_are_listed_after_the_arbiters_death() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1));
-    let client = pool.client().unwrap();
-    let completions = client.completions().unwrap();
+    let (pool, client, completions) = looping(&mut guard, builder(1));
     let (slow, once) = (Barrier::new(2), Once::new());
     thread::scope(|scope| {
         let argument = Slow(&slow, &once);

@@ -25,7 +25,7 @@ fn f3_a_deadline_in_the_queue_and_the_app_never_sees_the_call() -> Outcome {
     until_begun(1);
     for id in 2..5 {
         let error = fails(call(&client, "note").args((id,)).deadline_ms(20).execute());
-        assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
+        assert!(matches!(error.kind(), Kind::Deadline { started: false, .. }), "{error}");
         assert!(error.is_retryable());
         let spent = error.spent().unwrap();
         assert!(spent.queued.as_millis() >= 20 && spent.ran.is_none(), "{spent:?}");
@@ -37,7 +37,7 @@ fn f3_a_deadline_in_the_queue_and_the_app_never_sees_the_call() -> Outcome {
     open("gate");
     assert_eq!(number(running.wait()), 1);
     let error = fails(late.wait());
-    assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
+    assert!(matches!(error.kind(), Kind::Deadline { started: false, .. }), "{error}");
     works(&client);
     for id in 2..6 {
         assert_eq!(begun(id), 0, "call {id} had expired and ran");
@@ -53,7 +53,7 @@ fn an_endless_call_ends_and_its_worker_is_replaced() -> Outcome {
     let before = client.worker_pids();
     let error = fails(call(&client, "spin").args((1,)).deadline_ms(50).execute());
     // On a busy machine it may not even have begun.
-    let Kind::Deadline { started } = *error.kind() else { panic!("{error}") };
+    let Kind::Deadline { started, .. } = *error.kind() else { panic!("{error}") };
     assert_eq!(started, begun(1) == 1, "{error}");
     works(&client);
     if started {
@@ -79,7 +79,7 @@ fn queue_time_and_run_time_are_told_apart() -> Outcome {
     number(first.wait());
     until_begun(2);
     let error = fails(second.wait());
-    assert!(matches!(error.kind(), Kind::Deadline { started: true }), "{error}");
+    assert!(matches!(error.kind(), Kind::Deadline { started: true, .. }), "{error}");
     let spent = error.spent().unwrap();
     let ran = spent.ran.unwrap();
     // By a clock that may be ten milliseconds behind.
@@ -109,7 +109,7 @@ fn a_stopped_idle_worker_leaves_calls_in_the_queue() -> Outcome {
     let stopped = client.worker_pids()[0];
     stop(stopped);
     let error = fails(call(&client, "note").args((1,)).deadline_ms(50).execute());
-    assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
+    assert!(matches!(error.kind(), Kind::Deadline { started: false, .. }), "{error}");
     let waiting = call(&client, "note").args((2,)).submit().unwrap();
     kill(stopped, Signal::SIGCONT);
     assert_eq!(number(waiting.wait()), 2);
@@ -160,7 +160,7 @@ fn a_call_beside_an_endless_one_dies_of_the_others_deadline() -> Outcome {
     until_begun(1);
     let endless = call(&client, "spin").args((2,)).deadline_ms(200).submit().unwrap();
     until_begun(2);
-    assert!(matches!(fails(endless.wait()).kind(), Kind::Deadline { started: true }));
+    assert!(matches!(fails(endless.wait()).kind(), Kind::Deadline { started: true, .. }));
     let error = fails(innocent.wait());
     let cause = Cause::KilledByUs(Kill::OthersDeadline);
     assert!(

@@ -5,7 +5,7 @@ use crate::app::{all_free, begun, builder, call, fails, keyed, number, open, rea
 use crate::baseline::Baseline;
 use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Kid, Outcome, sleep_for_ever};
-use crate::stuck::{app_threads, is_alive, threads_named};
+use crate::stuck::{app_threads, have_the_grace_time, is_alive, threads_named};
 use nix::sys::signal::Signal;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -19,6 +19,7 @@ crate::tests! {
     deferred_and_dropped_is_an_error,
     deferred_and_dropped_by_a_panic_is_that_panic,
     deferred_but_the_app_returns_an_error,
+    deferred_with_an_answer_that_bursts_is_an_error,
     deferred_past_the_limit_is_an_error_and_those_before_are_answered,
     deferred_thousands_of_times_leaves_nothing,
     deferred_and_the_worker_is_killed,
@@ -139,6 +140,22 @@ fn deferred_but_the_app_returns_an_error() -> Outcome {
         assert!(matches!(error.kind(), Kind::App(said) if said.class == "Fire"), "{error}");
     }
     works(&client);
+    Ok(())
+}
+
+/// What cannot be the answer is dropped before there is one.
+fn deferred_with_an_answer_that_bursts_is_an_error() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let worker = client.worker_pids();
+    for (streams, says) in [(false, "cannot be a stream"), (true, "cannot be deferred")] {
+        let error = fails(call(&client, "later_bursts").args((streams,)).deadline_ms(20_000).execute());
+        assert!(error.code() == Code::App && error.to_string().contains(says), "{error:?}");
+        works(&client);
+    }
+    assert_eq!(client.worker_pids(), worker);
+    all_free(&client);
     Ok(())
 }
 
@@ -325,14 +342,14 @@ fn deferred_and_the_deadline_passes() -> Outcome {
     let lease = client.lease_from(&[7; 100]).unwrap();
     let waits = call(&client, "later_until_abandoned").args((1, &lease)).deadline_ms(300).submit().unwrap();
     until_begun(1);
-    assert!(matches!(fails(waits.wait()).kind(), Kind::Deadline { started: true }));
+    assert!(matches!(fails(waits.wait()).kind(), Kind::Deadline { started: true, .. }));
     all_free(&client);
     // The app does not: it costs the worker, although no thread of it is busy.
     ready(&client, 1, &[]);
     let before = client.worker_pids();
     let waits = call(&client, "later").args((2, "never")).deadline_ms(300).submit().unwrap();
     until_begun(2);
-    assert!(matches!(fails(waits.wait()).kind(), Kind::Deadline { started: true }));
+    assert!(matches!(fails(waits.wait()).kind(), Kind::Deadline { started: true, .. }));
     until("the slot is free", || {
         let free = client.free_calls();
         assert!(
@@ -347,27 +364,7 @@ fn deferred_and_the_deadline_passes() -> Outcome {
 }
 
 fn deferred_beside_a_stuck_call_has_the_grace_time() -> Outcome {
-    let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1).kill_grace_ms(3_000));
-    let client = pool.client().unwrap();
-    let before = client.worker_pids();
-    let (in_time, too_long) = (later(&client, 1, "gate"), later(&client, 2, "never"));
-    (1..3).for_each(until_begun);
-    let endless = call(&client, "spin").args((3,)).deadline_ms(100).submit().unwrap();
-    until_begun(3);
-    assert_eq!(fails(endless.wait()).code(), Code::Deadline);
-    ready(&client, 1, &before);
-    assert!(is_alive(before[0]), "a grace of three seconds");
-    open("gate");
-    assert_eq!(number(in_time.wait()), 1);
-    let error = fails(too_long.wait());
-    let cause = Cause::KilledByUs(Kill::OthersDeadline);
-    assert!(
-        matches!(error.kind(), Kind::WorkerDied { cause: c, started: true, .. } if *c == cause),
-        "{error}"
-    );
-    all_free(&client);
-    Ok(())
+    have_the_grace_time(builder(1), "later")
 }
 
 fn deferred_is_waited_for_by_a_shutdown() -> Outcome {
@@ -458,7 +455,7 @@ fn not_kept_alive_any_more_ends_at_the_timeout() -> Outcome {
     let client = pool.client().unwrap();
     let before = client.worker_pids();
     let error = fails(call(&client, "alive_then_stuck").args((1, 1_500)).execute());
-    assert!(matches!(error.kind(), Kind::Deadline { started: true }), "{error}");
+    assert!(matches!(error.kind(), Kind::Deadline { started: true, .. }), "{error}");
     assert!(std::path::Path::new("note").exists(), "it was alive for longer than the timeout");
     ready(&client, 1, &before);
     all_free(&client);

@@ -1,7 +1,7 @@
 //! What peers may send that no correct peer sends. The arbiter closes that connection, with a word if it can, and
 //! nobody else notices.
 
-use crate::app::{Random, builder, works};
+use crate::app::{Random, begun, builder, call, keyed, number, open, pattern, until_begun, works};
 use crate::baseline::Baseline;
 use crate::guard::PoolGuard;
 use crate::harness::Outcome;
@@ -28,6 +28,7 @@ crate::tests! {
     a_lane_that_is_opened_again_and_again,
     answers_that_nobody_reads,
     messages_that_a_client_may_not_send,
+    c10_a_client_meddles_with_another_and_only_its_own_connection_ends,
     descriptors_that_nobody_announced,
     a_peer_that_greets_again_and_again,
     a_worker_that_greets_again,
@@ -72,10 +73,17 @@ impl<'p> Peer<'p> {
     }
 }
 
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+/// For an answer of an arbiter.
+pub const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 
-fn hello(layout: u64) -> Message {
-    Message::new(Kind::Hello).with("layout", layout as i64).with("pid", 1).with_fd(pidfd::of_self().unwrap())
+/// What a client says first.
+pub fn hello(layout: u64) -> Message {
+    hello_with(layout, pidfd::of_self().unwrap())
+}
+
+/// The same with something else than a handle to this process.
+pub fn hello_with(layout: u64, fd: OwnedFd) -> Message {
+    Message::new(Kind::Hello).with("layout", layout as i64).with("pid", 1).with_fd(fd)
 }
 
 /// The arbiter has closed: the rest of what it said, which ends.
@@ -104,6 +112,7 @@ fn refusal(answer: Result<Message>) -> Error {
     }
 }
 
+/// C1.
 fn garbage_closes_its_own_connection_only() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
@@ -121,6 +130,7 @@ fn garbage_closes_its_own_connection_only() -> Outcome {
     Ok(())
 }
 
+/// C2.
 fn frames_of_impossible_lengths() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
@@ -135,6 +145,7 @@ fn frames_of_impossible_lengths() -> Outcome {
     Ok(())
 }
 
+/// C4.
 fn half_a_frame_and_a_close() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
@@ -163,6 +174,7 @@ fn peers_that_say_nothing() -> Outcome {
     Ok(())
 }
 
+/// B18, C14.
 fn another_layout_is_incompatible() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
@@ -206,6 +218,7 @@ fn registration(kind: RegionKind, len: usize, lane: i64, fd: OwnedFd) -> Message
     message.with("serial", lane).with_fd(fd)
 }
 
+/// B1.
 fn regions_that_are_not_what_they_must_be() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
@@ -320,18 +333,11 @@ fn messages_that_a_client_may_not_send() -> Outcome {
         closed(&mut link);
         works(&peer.client);
     }
-    // Questions about what is not theirs, or not there.
-    let (mut link, serial) = peer.greeted();
+    // Questions about what is not there.
+    let (mut link, _) = peer.greeted();
     for index in [0, 5, 2047, 2048, 65_535] {
         let question = Message::new(Kind::Fetch).with("index", index).with("region_serial", 0x7fff_ffff);
         refusal(link.ask(question, Kind::Fetched, PATIENCE));
-        let question = Message::new(Kind::Fetch).with("lane", index).with("serial", serial + 100);
-        refusal(link.ask(question, Kind::Fetched, PATIENCE));
-    }
-    // The lane of another client is not theirs to renew: that client goes on with it.
-    for lane in [0, 1023, 1_000_000] {
-        let _ =
-            link.ask(Message::new(Kind::Renew).with("lane", lane).with("serial", 1), Kind::Welcome, PATIENCE);
     }
     works(&peer.client);
     drop(link);
@@ -339,6 +345,90 @@ fn messages_that_a_client_may_not_send() -> Outcome {
     Ok(())
 }
 
+/// It knows all numbers, and sends whatever has to do with another's lane, what only workers and the arbiter send
+/// among it. Each of these ends its connection. The other has a call that runs, one that waits and a result that it holds,
+/// and keeps them all.
+fn c10_a_client_meddles_with_another_and_only_its_own_connection_ends() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let (mut first, serial) = {
+        let mut link = Link::new(pool.client_socket().unwrap());
+        let welcome = link.ask(hello(layout_hash()), Kind::Welcome, PATIENCE).unwrap();
+        (Some(link), welcome.int::<i64>("serial").unwrap())
+    };
+    // Lanes have numbers in a row: the victim's is the next.
+    let victim = pool.client().unwrap();
+    let (serial, lane) = (serial + 1, 1);
+    let lease = victim.lease_from(&[7; 200_000]).unwrap();
+    let held = call(&victim, "pattern").args((9, 1000)).execute().unwrap();
+    let running = call(&victim, "hold").args((1, "gate", &lease)).submit().unwrap();
+    until_begun(1);
+    let queued = call(&victim, "note").args((2,)).submit().unwrap();
+    let of_lane = |kind: Kind| Message::new(kind).with("lane", lane).with("serial", serial);
+    let region = |kind: RegionKind| {
+        let region = Region::create(kind, 128 * 1024).unwrap();
+        registration(kind, region.len(), serial, region.fd().try_clone_to_owned().unwrap())
+    };
+    let attacks = [
+        of_lane(Kind::Suspect).with("why", "for fun"),
+        of_lane(Kind::Alert),
+        of_lane(Kind::Renew),
+        Message::new(Kind::Renew).with("lane", 0).with("serial", 0).with("released", vec![serial]),
+        of_lane(Kind::Fetch),
+        of_lane(Kind::Fetch).with("index", 0).with("region_serial", 0x7fff_ffff),
+        region(RegionKind::Growth),
+        region(RegionKind::Requests),
+        Message::new(Kind::Notice).with("late", "a call of another"),
+        Message::new(Kind::Ready).with("tids", vec![1i64]),
+        Message::new(Kind::Refused).with("why", "the coal is wet"),
+        Message::new(Kind::Stop).with("now", 1),
+        Message::new(Kind::Tidy),
+        Message::new(Kind::Response),
+        Message::new(Kind::Error),
+        Message::new(Kind::End),
+    ];
+    let before = victim.worker_pids();
+    for attack in attacks {
+        let mut link = first.take().unwrap_or_else(|| {
+            let mut link = Link::new(pool.client_socket().unwrap());
+            link.ask(hello(layout_hash()), Kind::Welcome, PATIENCE).unwrap();
+            link
+        });
+        let what = format!("{attack:?}");
+        link.send(attack).unwrap();
+        match link.receive(PATIENCE) {
+            Ok(None) => {}
+            Ok(Some(answer)) => panic!("{what} was answered: {answer:?}"),
+            Err(error) => assert!(error.to_string().contains("reset"), "{what}: {error}"),
+        }
+    }
+    // Its memory by number, whatever the number of its registration is: nothing that comes is a client's.
+    let mut got = Vec::new();
+    for index in 0..16 {
+        for registration in 0..32 {
+            let mut link = first.take().unwrap_or_else(|| Link::new(pool.client_socket().unwrap()));
+            link.ask(hello(layout_hash()), Kind::Welcome, PATIENCE).unwrap();
+            let question = Message::new(Kind::Fetch).with("index", index).with("region_serial", registration);
+            if let Ok(mut answer) = link.ask(question, Kind::Fetched, PATIENCE) {
+                let [fd] = answer.take_fds().unwrap();
+                got.push(Region::adopt(RegionKind::Results, fd, answer.int("len").unwrap()).is_ok());
+            }
+        }
+    }
+    assert_eq!(got, [true], "the worker's results, and nothing else");
+    assert_eq!(begun(2), 0);
+    open("gate");
+    assert_eq!(number(running.wait()), keyed(1, &[7; 200_000]));
+    assert_eq!(number(queued.wait()), 2);
+    assert_eq!(held.as_bytes().unwrap(), pattern(9, 1000));
+    assert_eq!(victim.worker_pids(), before);
+    drop(held);
+    works(&victim);
+    assert_eq!(victim.free_calls(), 64);
+    Ok(())
+}
+
+/// D3.
 fn descriptors_that_nobody_announced() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));

@@ -9,7 +9,7 @@ use crate::proc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use std::process;
-use stokehold::{Bound, Client, Code, Kind, Options};
+use stokehold::{Bound, Client, Code, Error, Kind, Options};
 
 crate::tests! {
     f5_every_counter_comes_round,
@@ -19,6 +19,7 @@ crate::tests! {
     no_descriptors_for_a_lease,
     no_descriptors_for_a_result,
     no_descriptors_in_a_worker_for_an_argument,
+    no_descriptors_in_a_worker_for_an_item,
     no_descriptors_in_the_arbiter_for_a_result,
     no_descriptors_for_a_client,
     no_descriptors_at_the_start,
@@ -208,6 +209,38 @@ fn no_descriptors_in_a_worker_for_an_argument() -> Outcome {
         let error = fails(outcome);
         assert_eq!(error.code(), Code::App, "{error}");
         assert!(error.to_string().contains("descriptors"), "{error}");
+    }
+    works(&client);
+    Ok(())
+}
+
+/// The same of what the opener of a context sends.
+fn no_descriptors_in_a_worker_for_an_item() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let said = |error: Error| {
+        assert_eq!(error.code(), Code::App, "{error}");
+        assert!(error.to_string().contains("descriptors"), "{error}");
+    };
+    // Another client's, whose memory the worker has not met.
+    let late = pool.client().unwrap();
+    works(&late);
+    drop(call(&client, "echo_context").context().unwrap());
+    call(&client, "no_more_files").execute().unwrap();
+    said(call(&late, "echo_context").context().unwrap_err());
+    let bytes = pattern(2, 5_000_000);
+    let lease = client.lease_from(&bytes).unwrap();
+    for lent in [true, false] {
+        let mut context = call(&client, "echo_context").context().unwrap();
+        if lent {
+            context.send(&lease).unwrap()
+        } else {
+            context.send(&bytes[..]).unwrap()
+        }
+        said(context.next().unwrap().unwrap_err());
+        drop(context);
+        all_free(&client);
     }
     works(&client);
     Ok(())

@@ -6,36 +6,74 @@
 
 #[path = "../common/app.rs"]
 mod app;
+#[path = "../common/dialogs.rs"]
+mod dialogs;
+#[path = "../common/flips.rs"]
+mod flips;
+#[path = "../common/forgery.rs"]
+mod forgery;
+#[path = "../common/frames.rs"]
+mod frames;
 #[path = "../common/guard.rs"]
 mod guard;
 #[path = "../common/harness.rs"]
 #[allow(dead_code)] // each of its users has its own needs
 mod harness;
+#[path = "../common/hostile.rs"]
+mod hostile;
 #[path = "../common/later.rs"]
 mod later;
+#[path = "../common/lies.rs"]
+mod lies;
+#[path = "../common/nested.rs"]
+mod nested;
+#[path = "../common/obedient.rs"]
+mod obedient;
 #[path = "../common/proc.rs"]
 mod proc;
+#[path = "../common/streams.rs"]
+mod stream_app;
 
 mod baseline;
+mod canaries;
+mod cancel;
 mod clients;
 mod completions;
+mod contexts;
 mod counterexamples;
 mod damage;
 mod deadlines;
 mod deaths;
 mod deferred;
+mod door;
+mod errors;
+mod hostile_clients;
+mod hostile_workers;
+mod hostile_workers_flip;
+mod hostile_workers_lie;
+mod hostile_workers_say;
 mod hygiene;
 mod input;
 mod libraries;
 mod limits;
 mod logging;
+mod many;
 mod memory;
+mod nested_calls;
 mod outcomes;
 mod program;
+mod program_streams;
+mod queue;
 mod regions;
 mod serve;
+mod signals;
+mod stalls;
 mod start;
 mod storm;
+mod stream_ends;
+mod stream_events;
+mod stream_faults;
+mod streams;
 mod stuck;
 
 fn main() {
@@ -50,23 +88,43 @@ fn main() {
     let all = [
         outcomes::TESTS,
         deadlines::TESTS,
+        queue::TESTS,
         stuck::TESTS,
+        signals::TESTS,
         deferred::TESTS,
+        streams::TESTS,
+        contexts::TESTS,
+        stream_events::TESTS,
+        stream_ends::TESTS,
+        stream_faults::TESTS,
+        hostile_clients::TESTS,
+        hostile_workers::TESTS,
+        hostile_workers_flip::TESTS,
+        hostile_workers_lie::TESTS,
+        hostile_workers_say::TESTS,
+        canaries::TESTS,
+        cancel::TESTS,
+        errors::TESTS,
+        nested_calls::TESTS,
         deaths::TESTS,
         clients::TESTS,
         completions::TESTS,
+        stalls::TESTS,
         start::TESTS,
         hygiene::TESTS,
         input::TESTS,
         limits::TESTS,
         regions::TESTS,
+        many::TESTS,
         memory::TESTS,
         damage::TESTS,
         counterexamples::TESTS,
         serve::TESTS,
+        door::TESTS,
         program::TESTS,
+        program_streams::TESTS,
         libraries::TESTS,
         storm::TESTS,
     ];
-    harness::run(&all.concat());
+    harness::run_together(&all.concat());
 }

@@ -26,6 +26,7 @@ crate::tests! {
     d16_a_worker_is_born_with_nothing_of_the_arbiters,
     a_lease_stays_lent_beside_an_argument_that_makes_a_call,
     an_argument_that_panics_keeps_nothing,
+    an_item_that_panics_keeps_nothing,
     a_lease_survives_the_worker_that_read_it,
     the_lease_of_a_dead_client_is_freed,
     a_lease_can_be_read_after_the_arbiters_death,
@@ -464,6 +465,26 @@ fn an_argument_that_panics_keeps_nothing() -> Outcome {
     assert!(lease.try_as_mut().is_none());
     works(&client);
     assert!(lease.try_as_mut().is_some());
+    Ok(())
+}
+
+fn an_item_that_panics_keeps_nothing() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    let mut lease = client.lease_from(b"coal").unwrap();
+    let mut context = call(&client, "echo_context").context().unwrap();
+    for round in 0..70 {
+        let item = (&lease, Panicking(Cell::new(round % 2)));
+        assert!(catch_unwind(AssertUnwindSafe(|| context.send(item))).is_err());
+        assert!(lease.try_as_mut().is_some());
+    }
+    context.send(7).unwrap();
+    assert_eq!(context.next().unwrap().unwrap().parse::<i64>().unwrap(), 7);
+    assert_eq!(context.wait().unwrap().parse::<i64>().unwrap(), 1, "nothing else was sent");
+    client.trim();
+    let mapped = mapped(process::id());
+    assert!(mapped.len() <= 1, "a small one is kept, which the context was in: {mapped:?}");
     Ok(())
 }
 

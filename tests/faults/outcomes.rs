@@ -185,9 +185,9 @@ fn a_wait_may_have_a_limit_and_a_look_has_none() -> Outcome {
     let mut queued = call(&client, "note").args((4,)).deadline_ms(30).submit().unwrap();
     until_begun(3);
     let error = fails(queued.wait_for(Duration::from_secs(30)).unwrap());
-    assert!(matches!(error.kind(), Kind::Deadline { started: false }), "{error}");
+    assert!(matches!(error.kind(), Kind::Deadline { started: false, .. }), "{error}");
     let error = fails(some("the deadline is noticed by a look", || running.try_wait()));
-    assert!(matches!(error.kind(), Kind::Deadline { started: true }), "{error}");
+    assert!(matches!(error.kind(), Kind::Deadline { started: true, .. }), "{error}");
     open("gate");
     all_free(&client);
 
@@ -262,9 +262,15 @@ fn shutdown_ends_queued_calls_and_lets_running_ones_finish() -> Outcome {
         assert_eq!(number(running.wait()), 1);
         closing.join().unwrap().unwrap();
     });
-    // The arbiter closed the pool and left; it did not die.
-    let error = fails(call(&client, "note").args((11,)).execute());
-    assert_eq!(error.code(), Code::ShuttingDown, "{error}");
+    // The arbiter closed the pool and left; it did not die, also for a call that wants memory of it.
+    let large = fails(call(&client, "note").args((11, &[0_u8; 5_000_000][..])).execute());
+    let small = fails(call(&client, "note").args((11,)).execute());
+    let context = call(&client, "echo_context").context().unwrap_err();
+    let lease = client.lease_from(&[0; 5_000_000]).unwrap_err();
+    let completions = client.completions().unwrap_err();
+    for error in [large, small, context, lease, completions] {
+        assert_eq!((error.code(), error.started()), (Code::ShuttingDown, Some(false)), "{error}");
+    }
     assert_eq!(journal().into_iter().collect::<Vec<_>>(), [(1, 1)]);
     assert_eq!(client.free_calls(), 64);
     Ok(())

@@ -12,6 +12,7 @@ crate::tests! {
     a_daemon_by_its_file_and_by_options,
     calls_by_hand_and_their_exit_statuses,
     the_status_tells_what_happened,
+    the_status_adds_up_calls_of_all_clients,
     the_usual_place_of_a_socket,
     files_and_options_that_make_no_sense,
     the_help_of_serve_is_complete,
@@ -118,7 +119,7 @@ fn a_daemon_by_its_file_and_by_options() -> Outcome {
     let _guard = PoolGuard::new();
     private("d");
     let settings = "# the night shift\nsocket = \"pool.sock\"  # beside this file\nworkers = 3\nthreads = 2\n\
-        timeout_ms = 60_000\nkill_grace_ms = 100\nstop_grace_ms = 2_000\nboot_timeout_ms = 9_000\nrestarts = 3\n\
+        timeout_ms = 60_000\nkill_grace_ms = 100\ncancel_signal = \"USR1\"\ncancel_grace_ms = 200\nsignal_grace_ms = 300\nstop_grace_ms = 2_000\nboot_timeout_ms = 9_000\nrestarts = 3\n\
         restarts_within_ms = 1000\nbackoff_first_ms = 10\nbackoff_longest_ms = 20\nkeep_warm_ms = 500\nwait = \"park\"\ndemo = true\n\
         app = [\"stokehold.demo:Demo\"]\n";
     fs::write("d/pool.toml", settings).unwrap();
@@ -237,6 +238,35 @@ fn the_status_tells_what_happened() -> Outcome {
     say(&["status", "-s", path])?.is(3, &["SHUTTING DOWN"]);
     assert!(daemon.end().success());
     held.wait().unwrap_err();
+    fs::remove_dir("d").unwrap();
+    Ok(())
+}
+
+fn the_status_adds_up_calls_of_all_clients() -> Outcome {
+    let _guard = PoolGuard::new();
+    let path = "d/pool.sock";
+    let daemon = Daemon::start(path, &["--demo", "-s", path, "-w", "1"])?;
+    let join = || stokehold::Client::connect_path(path, stokehold::Options::default()).unwrap();
+    let (first, second) = (join(), join());
+    let add = |client: &stokehold::Client| client.call(DEMO, "add").args((1, 1)).submit().unwrap();
+    let ended = [add(&first), add(&second)];
+    until("they are answered", || ended.iter().all(|call| call.is_ready()));
+    let running = first.call(DEMO, "sleep_ms").args((600_000,)).submit().unwrap();
+    let calls = |told: &Value| {
+        let calls = told.get("calls").unwrap();
+        ["queued", "running", "ended"].map(|state| number(calls, state))
+    };
+    until("it runs", || calls(&daemon.status()) == [0, 1, 2]);
+    // Its only worker is busy.
+    let queued = [add(&first), add(&second)];
+    let status = daemon.status();
+    assert_eq!(calls(&status), [2, 1, 2]);
+    let each: Vec<_> = list(&status, "clients").iter().map(calls).collect();
+    assert_eq!(each, [[1, 1, 1], [1, 0, 1]]);
+    daemon.signal(Signal::SIGTERM);
+    daemon.until("shutting down");
+    assert!(daemon.end().success());
+    drop((ended, running, queued));
     fs::remove_dir("d").unwrap();
     Ok(())
 }

@@ -1,25 +1,16 @@
-//! A pool that is served under a path: who gets in, how it ends, and whose the path is.
+//! A pool that is served under a path: how it is found, how it ends, and whose the path is.
 
 use crate::app::{builder, call, fails, number, open, ready, until_begun, works};
 use crate::guard::{PoolGuard, kill, some, until};
 use crate::harness::{Kid, Outcome, Skip};
 use crate::proc;
-use nix::sys::ptrace;
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 use std::fs;
-use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use stokehold::internals::conn::{Link, Message};
 use stokehold::internals::sys::process::ExitStatus;
-use stokehold::internals::{sys, wire};
 use stokehold::{Builder, Client, Code, Error, Options};
 
 crate::tests! {
@@ -31,27 +22,17 @@ crate::tests! {
     a_daemon_that_is_killed_takes_its_pool_along,
     workers_of_a_daemon_inherit_nothing_of_it,
     a_path_that_is_served_is_refused,
-    a_socket_of_a_killed_daemon_is_replaced,
-    a_daemon_that_is_killed_at_any_point_of_its_start_is_replaced,
     what_no_daemon_made_stays,
     directories_that_are_not_ours_alone_are_refused,
     d14_paths_of_any_length,
     a_worker_of_a_daemon_is_replaced,
-    a_client_of_another_layout_is_refused,
-    silent_connections_are_closed,
-    silent_connections_keep_nobody_out,
-    a_client_that_is_no_process_is_refused,
-    clients_leave_descriptors_for_workers,
-    clients_leave_descriptors_for_workers_whatever_they_send,
-    a_daemon_out_of_descriptors_recovers,
-    a_client_of_another_user_is_sent_away,
     a_process_with_threads_does_not_serve,
 }
 
-const PATH: &str = "d/pool.sock";
+pub const PATH: &str = "d/pool.sock";
 
 /// A daemon of its own process.
-fn serve_at(path: impl AsRef<Path>, builder: Builder) -> Kid {
+pub fn serve_at(path: impl AsRef<Path>, builder: Builder) -> Kid {
     Kid::new(|| match builder.serve(path) {
         Ok(()) => 0,
         Err(error) => {
@@ -62,14 +43,15 @@ fn serve_at(path: impl AsRef<Path>, builder: Builder) -> Kid {
 }
 
 /// One that is up, and a client.
-fn served(workers: usize) -> (Kid, Client) {
+pub fn served(workers: usize) -> (Kid, Client) {
     let kid = serve_at(PATH, builder(workers));
     let client = joined(PATH);
     ready(&client, workers, &[]);
     (kid, client)
 }
 
-fn joined(path: impl AsRef<Path>) -> Client {
+/// A client, once there is somebody to be one of.
+pub fn joined(path: impl AsRef<Path>) -> Client {
     some("the pool is served", || Client::connect_path(path.as_ref(), Options::default()).ok())
 }
 
@@ -77,7 +59,8 @@ fn refused(path: impl AsRef<Path>) -> Error {
     builder(1).serve(path).unwrap_err()
 }
 
-fn says(error: &Error, code: Code, words: &[&str]) {
+/// That an error is of this kind, and names all of this.
+pub fn says(error: &Error, code: Code, words: &[&str]) {
     let text = error.to_string();
     assert_eq!(error.code(), code, "{text}");
     assert!(words.iter().all(|word| text.contains(word)), "{text:?} lacks one of {words:?}");
@@ -88,7 +71,7 @@ fn signal(kid: &Kid, signal: Signal) {
 }
 
 /// Ends a daemon in an orderly way; nothing of it is left in its directory, which goes, too.
-fn end(kid: Kid) {
+pub fn end(kid: Kid) {
     signal(&kid, Signal::SIGTERM);
     assert_eq!(kid.end(), ExitStatus::Exited(0));
     clean("d");
@@ -254,82 +237,7 @@ fn a_path_that_is_served_is_refused() -> Outcome {
     Ok(())
 }
 
-fn a_socket_of_a_killed_daemon_is_replaced() -> Outcome {
-    let _guard = PoolGuard::new();
-    for _ in 0..3 {
-        let (kid, client) = served(1);
-        works(&client);
-        kid.kill();
-        assert_eq!(kid.end(), ExitStatus::Signaled(9));
-        assert!(fs::metadata(PATH).unwrap().file_type().is_socket(), "nobody was there to remove it");
-    }
-    // One that was killed between the making of its socket and the note of it.
-    fs::write("d/pool.sock.lock", "making\n").unwrap();
-    let (kid, client) = served(1);
-    works(&client);
-    end(kid);
-    Ok(())
-}
-
 /// Whatever is in the way stays there, as it is.
-/// After each system call that leaves something else for the next one to find.
-fn a_daemon_that_is_killed_at_any_point_of_its_start_is_replaced() -> Outcome {
-    let _guard = PoolGuard::new();
-    let mut seen = vec![Vec::new()];
-    let whole = [("pool.sock", ""), ("pool.sock.lock", "numbers"), ("pool.sock.pid", "numbers")];
-    while seen.last().is_none_or(|last| *last != whole) {
-        let kid = Kid::new(|| {
-            if ptrace::traceme().is_err() {
-                return NOT_TRACED;
-            }
-            raise(Signal::SIGSTOP).unwrap();
-            builder(1).serve(PATH).map_or(1, |()| 0)
-        });
-        let pid = Pid::from_raw(kid.pid.as_raw());
-        let left = loop {
-            match waitpid(pid, None).unwrap() {
-                WaitStatus::Stopped(..) => {}
-                WaitStatus::Exited(_, NOT_TRACED) => return Err(Skip("ptrace is not permitted".into())),
-                other => panic!("{other:?}"),
-            }
-            let left = what_is_left();
-            if !seen.contains(&left) {
-                break left;
-            }
-            ptrace::syscall(pid, None).unwrap();
-        };
-        kid.kill();
-        kid.end();
-        let (next, client) = served(1);
-        works(&client);
-        drop(client);
-        end(next);
-        seen.push(left);
-    }
-    assert!(seen.len() > 5, "{seen:?}");
-    Ok(())
-}
-
-const NOT_TRACED: i32 = 77;
-
-/// The names in a daemon's directory, and what kind of thing is said in each.
-fn what_is_left() -> Vec<(&'static str, &'static str)> {
-    let names = ["pool.sock", "pool.sock.lock", "pool.sock.pid"];
-    let there = names.into_iter().filter_map(|name| {
-        let path = Path::new("d").join(name);
-        fs::symlink_metadata(&path).ok()?;
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let said = match text.chars().next() {
-            None => "",
-            Some('m') => "making",
-            Some('0'..='9') => "numbers",
-            Some(_) => panic!("{text:?}"),
-        };
-        Some((name, said))
-    });
-    there.collect()
-}
-
 fn what_no_daemon_made_stays() -> Outcome {
     let _guard = PoolGuard::new();
     fs::create_dir("d").unwrap();
@@ -446,249 +354,6 @@ fn a_worker_of_a_daemon_is_replaced() -> Outcome {
         });
         works(&client);
     }
-    drop(client);
-    end(kid);
-    Ok(())
-}
-
-fn link(path: &str) -> Link {
-    Link::new(UnixStream::connect(path).unwrap().into())
-}
-
-fn a_client_of_another_layout_is_refused() -> Outcome {
-    let _guard = PoolGuard::new();
-    let (kid, client) = served(1);
-    let mut stranger = link(PATH);
-    let me = stokehold::internals::sys::pidfd::of_self().unwrap();
-    let hello = Message::new(wire::Kind::Hello).with("layout", 1).with("pid", 1).with_fd(me);
-    let error = stranger.ask(hello, wire::Kind::Welcome, Some(Duration::from_secs(20))).unwrap_err();
-    says(&error, Code::Incompatible, &["layout 0x1 "]);
-    works(&client);
-    drop((stranger, client));
-    end(kid);
-    Ok(())
-}
-
-fn silent_connections_are_closed() -> Outcome {
-    let _guard = PoolGuard::new();
-    let (kid, client) = served(1);
-    let mut mute = UnixStream::connect(PATH).unwrap();
-    let mut stammering = UnixStream::connect(PATH).unwrap();
-    // Half a header.
-    std::io::Write::write_all(&mut stammering, b"GD\x01\x40\0\0").unwrap();
-    for stream in [&mut mute, &mut stammering] {
-        let mut buffer = [0; 16];
-        // Closed with what was not read yet is a reset.
-        let ended = match stream.read(&mut buffer) {
-            Ok(n) => n == 0,
-            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
-        };
-        assert!(ended);
-    }
-    // One that said HELLO may be silent for as long as it likes: it has been for longer.
-    works(&client);
-    drop(client);
-    end(kid);
-    Ok(())
-}
-
-fn silent_connections_keep_nobody_out() -> Outcome {
-    let _guard = PoolGuard::new();
-    let (kid, client) = served(1);
-    let daemon = kid.pid.as_raw() as u32;
-    let base = proc::descriptors(daemon).len();
-    let flood: Vec<UnixStream> = (0..1_000).map(|_| UnixStream::connect(PATH).unwrap()).collect();
-    works(&joined(PATH));
-    works(&client);
-    assert!(proc::descriptors(daemon).len() < base + 300, "silent ones are bounded");
-    drop(flood);
-    until("what they took is given back", || proc::descriptors(daemon).len() <= base);
-    drop(client);
-    end(kid);
-    Ok(())
-}
-
-/// Clients may not take what is needed to replace workers.
-fn clients_leave_descriptors_for_workers() -> Outcome {
-    let _guard = PoolGuard::new();
-    let kid = Kid::new(|| {
-        setrlimit(Resource::RLIMIT_NOFILE, 100, 100).unwrap();
-        builder(2).serve(PATH).map_or(1, |()| 0)
-    });
-    let client = joined(PATH);
-    ready(&client, 2, &[]);
-    let mut others = Vec::new();
-    let error = loop {
-        match Client::connect_path(PATH, Options::default()) {
-            Ok(client) => others.push(client),
-            Err(error) => break error,
-        }
-        assert!(others.len() < 100);
-    };
-    assert!(error.to_string().contains("open more"), "{error}");
-    assert!(others.len() >= 3, "{}", others.len());
-    for _ in 0..3 {
-        let before = client.worker_pids();
-        before.iter().for_each(|pid| kill(*pid, Signal::SIGKILL));
-        ready(&client, 2, &before);
-        works(&client);
-    }
-    drop(others);
-    works(&joined(PATH));
-    drop(client);
-    end(kid);
-    Ok(())
-}
-
-/// Those that are let in may not either: with what they register, what they send unasked, and by coming all at once.
-fn clients_leave_descriptors_for_workers_whatever_they_send() -> Outcome {
-    let _guard = PoolGuard::new();
-    let kid = Kid::new(|| {
-        setrlimit(Resource::RLIMIT_NOFILE, 200, 200).unwrap();
-        builder(2).serve(PATH).map_or(1, |()| 0)
-    });
-    let client = joined(PATH);
-    ready(&client, 2, &[]);
-    let replaced = || {
-        let before = client.worker_pids();
-        before.iter().for_each(|pid| kill(*pid, Signal::SIGKILL));
-        ready(&client, 2, &before);
-        works(&client);
-    };
-    // They connect while there is room, and say HELLO when there is none.
-    let mut links: Vec<Link> = (0..80).map(|_| link(PATH)).collect();
-    let welcome = |link: &mut Link| {
-        let me = stokehold::internals::sys::pidfd::of_self().unwrap();
-        let layout = stokehold::internals::shm::layout_hash() as i64;
-        let hello = Message::new(wire::Kind::Hello).with("layout", layout).with("pid", 1).with_fd(me);
-        link.ask(hello, wire::Kind::Welcome, Some(Duration::from_secs(20)))
-    };
-    let errors: Vec<Error> = links.iter_mut().filter_map(|link| welcome(link).err()).collect();
-    assert!(!errors.is_empty() && errors.iter().all(|e| e.to_string().contains("open more")), "{errors:?}");
-    replaced();
-    drop(links);
-    // Descriptors that no message announces.
-    let files: Vec<UnixStream> = (0..50).map(|_| UnixStream::connect(PATH).unwrap()).collect();
-    for stream in &files {
-        for byte in b"GD" {
-            let null = fs::File::open("/dev/null").unwrap();
-            let null = [null.as_fd(); 4];
-            let part = std::io::IoSlice::new(std::slice::from_ref(byte));
-            sys::socket::send(stream.as_fd(), &[part], &null).unwrap();
-        }
-    }
-    replaced();
-    drop(files);
-    // Memory for arguments.
-    let mut leases = Vec::new();
-    let greedy = joined(PATH);
-    let others: Vec<Client> = (0..5).map(|_| joined(PATH)).collect();
-    let error = others.iter().chain([&greedy]).find_map(|client| {
-        (0..60).find_map(|_| client.lease(32 << 20).map(|lease| leases.push(lease)).err())
-    });
-    let error = error.unwrap().to_string();
-    assert!(error.contains("open more"), "{error}");
-    replaced();
-    drop((leases, greedy, others, client));
-    end(kid);
-    Ok(())
-}
-
-/// HELLO brings a handle to the process; what else it may bring could tell lies, or take its time to answer.
-fn a_client_that_is_no_process_is_refused() -> Outcome {
-    let _guard = PoolGuard::new();
-    let (kid, client) = served(1);
-    let event = sys::event::Event::new().unwrap();
-    for fd in [fs::File::open("/dev/null").unwrap().into(), event.as_fd().try_clone_to_owned().unwrap()] {
-        let layout = stokehold::internals::shm::layout_hash() as i64;
-        let hello = Message::new(wire::Kind::Hello).with("layout", layout).with("pid", 1).with_fd(fd);
-        let error = link(PATH).ask(hello, wire::Kind::Welcome, Some(Duration::from_secs(20))).unwrap_err();
-        says(&error, Code::BadRequest, &["no handle to a process"]);
-    }
-    works(&client);
-    drop(client);
-    end(kid);
-    Ok(())
-}
-
-/// Not even for a moment to send somebody away with: told by a timer, since the listener does not tell again.
-fn a_daemon_out_of_descriptors_recovers() -> Outcome {
-    let _guard = PoolGuard::new();
-    let (kid, client) = served(1);
-    works(&client);
-    let daemon = kid.pid.as_raw() as u32;
-    // No number is left but those in use; the one in reserve is among them.
-    let used = proc::descriptors(daemon).into_keys().max().unwrap() + 1;
-    let before = limit_descriptors(daemon, used.into());
-    // Holes are filled first; then everybody is told why, and nobody is left hanging.
-    let mut others = Vec::new();
-    let error = loop {
-        match Client::connect_path(PATH, Options::default()) {
-            Ok(client) => others.push(client),
-            Err(error) => break error,
-        }
-        assert!(others.len() < 100);
-    };
-    assert!(error.to_string().contains("Too many open files"), "{error}");
-    for _ in 0..50 {
-        let error = Client::connect_path(PATH, Options::default()).unwrap_err();
-        assert!(error.to_string().contains("Too many open files"), "{error}");
-    }
-    works(&client);
-    // Below what is in use: the reserve is of no use either, and who comes has to wait until it is better.
-    limit_descriptors(daemon, 3);
-    let waiting = UnixStream::connect(PATH).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    works(&client);
-    limit_descriptors(daemon, before);
-    let mut link = Link::new(waiting.into());
-    let answer =
-        link.ask(Message::new(wire::Kind::Status), wire::Kind::Response, Some(Duration::from_secs(20)));
-    answer.unwrap();
-    works(&joined(PATH));
-    drop((others, client));
-    end(kid);
-    Ok(())
-}
-
-/// Sets the limit of another process; returns what it was.
-fn limit_descriptors(pid: u32, limit: u64) -> u64 {
-    let mut old = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    let pid = pid as libc::pid_t;
-    // SAFETY: `old` is valid for the write of one rlimit; nothing is read.
-    assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut old) }, 0);
-    let new = libc::rlimit { rlim_cur: limit, ..old };
-    // SAFETY: `new` is an initialised rlimit; nothing is written.
-    assert_eq!(unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &new, std::ptr::null_mut()) }, 0);
-    old.rlim_cur
-}
-
-fn a_client_of_another_user_is_sent_away() -> Outcome {
-    let _guard = PoolGuard::new();
-    if !nix::unistd::geteuid().is_root() {
-        return Err(Skip("only root can become another user".into()));
-    }
-    let (kid, client) = served(1);
-    // As if somebody had opened the door: a socket that all may connect to, and a way past its directory.
-    fs::set_permissions(PATH, fs::Permissions::from_mode(0o666)).unwrap();
-    let handle = stokehold::internals::sys::dir::handle(Path::new(PATH)).unwrap();
-    let theirs = Kid::new(|| {
-        nix::unistd::setuid(nix::unistd::Uid::from_raw(65534)).unwrap();
-        let path = format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd());
-        // Its own library would not talk to a pool of another user either.
-        let error = Client::connect_path(&path, Options::default()).unwrap_err();
-        says(&error, Code::Incompatible, &["served by user 0"]);
-        let mut link = link(&path);
-        let me = stokehold::internals::sys::pidfd::of_self().unwrap();
-        let layout = stokehold::internals::shm::layout_hash() as i64;
-        let hello = Message::new(wire::Kind::Hello).with("layout", layout).with("pid", 1).with_fd(me);
-        let error = link.ask(hello, wire::Kind::Welcome, Some(Duration::from_secs(20))).unwrap_err();
-        says(&error, Code::Incompatible, &["user 0's", "65534"]);
-        0
-    });
-    assert_eq!(theirs.end(), ExitStatus::Exited(0));
-    drop(handle);
-    works(&client);
     drop(client);
     end(kid);
     Ok(())

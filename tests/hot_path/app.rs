@@ -2,7 +2,7 @@
 
 use super::allocator;
 use std::hint::black_box;
-use stokehold::{App, Args, Ctx, Error, Reply, Result};
+use stokehold::{App, Args, Ctx, Error, Reply, Result, ValueRef};
 
 /// See its actions.
 pub struct Hot;
@@ -14,7 +14,7 @@ impl App for Hot {
         Ok(Hot)
     }
 
-    fn call(&self, action: &str, args: Args<'_>, _: &Ctx) -> Result<Reply> {
+    fn call(&self, action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
         match action {
             "echo" => {
                 let (bytes,): (&[u8],) = args.parse()?;
@@ -24,6 +24,7 @@ impl App for Hot {
                 let (a, b): (i64, i64) = args.parse()?;
                 Ok(Reply::from(a + b))
             }
+            "dialog" => dialog(ctx),
             "allocations" => Ok(Reply::from(allocator::count())),
             // Asks for a file that does not exist: seen by strace.
             "mark" => {
@@ -38,6 +39,24 @@ impl App for Hot {
             other => Err(Error::no_action(other)),
         }
     }
+}
+
+/// Sends back what it gets: numbers, bytes, and for the name of one of the other actions what that does.
+fn dialog(ctx: &Ctx) -> Result<Reply> {
+    let (mut sink, inbox) = ctx.started(())?.split();
+    for item in &inbox {
+        let item = item?;
+        match item.value()? {
+            ValueRef::Bytes(bytes) => sink.send(bytes)?,
+            ValueRef::Int(number) => sink.send(number)?,
+            _ => match item.parse::<(&str, &str)>()? {
+                ("mark", path) => sink.send(mark(path))?,
+                ("noise", _) => sink.send(noise())?,
+                _ => sink.send(allocator::count())?,
+            },
+        }
+    }
+    Ok(Reply::end())
 }
 
 /// A system call that names `path`. Allocates nothing.

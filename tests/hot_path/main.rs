@@ -1,4 +1,5 @@
-//! The hot path: 100,000 warm, spinning calls make no allocation and no system call, on neither side.
+//! The hot path: 100,000 warm, spinning calls make no allocation and no system call, on neither side; nor do as many small items
+//! to an app and back through a context, where both sides send and take.
 //!
 //! Allocations are counted by this program's allocator, in the host and in the worker. System calls are counted by
 //! `strace`, which runs this program once more in another role (`traced`): both sides mark where the calls begin
@@ -18,7 +19,7 @@ mod traced;
 
 use harness::{Outcome, Skip};
 use std::time::Duration;
-use traced::{ARMED, Counts, Round};
+use traced::{ARMED, By, Counts, Round};
 
 #[global_allocator]
 static ALLOCATOR: allocator::Counting = allocator::Counting;
@@ -28,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() -> stokehold::Result<()> {
     stokehold::init(|apps| apps.add::<app::Hot>())?;
-    if std::env::var_os(traced::ROLE).is_some() {
-        return traced::run();
+    if let Ok(by) = std::env::var(traced::ROLE) {
+        return traced::run(&by);
     }
     // Two that spin and a third process leave each of them a slice of a processor now and then.
     harness::run_within(PATIENCE, TESTS)
@@ -38,11 +39,29 @@ fn main() -> stokehold::Result<()> {
 const TESTS: &[harness::Test] = &[
     ("a_hundred_thousand_calls_allocate_nothing", a_hundred_thousand_calls_allocate_nothing),
     ("a_hundred_thousand_calls_make_no_system_call", a_hundred_thousand_calls_make_no_system_call),
+    ("a_hundred_thousand_items_allocate_nothing", a_hundred_thousand_items_allocate_nothing),
+    ("a_hundred_thousand_items_make_no_system_call", a_hundred_thousand_items_make_no_system_call),
 ];
 
 fn a_hundred_thousand_calls_allocate_nothing() -> Outcome {
+    nothing_is_allocated(By::Calls)
+}
+
+fn a_hundred_thousand_calls_make_no_system_call() -> Outcome {
+    no_system_call_is_made(By::Calls)
+}
+
+fn a_hundred_thousand_items_allocate_nothing() -> Outcome {
+    nothing_is_allocated(By::Context)
+}
+
+fn a_hundred_thousand_items_make_no_system_call() -> Outcome {
+    no_system_call_is_made(By::Context)
+}
+
+fn nothing_is_allocated(by: By) -> Outcome {
     two_processors()?;
-    let rounds = traced::rounds_of(&mut strace::this_program())?;
+    let rounds = traced::rounds_of(&mut strace::this_program(), by)?;
     let (armed, rounds) = split(&rounds);
     assert!(armed.host >= 1 && armed.worker >= 1, "the allocator does not count: {armed:?}");
     for round in rounds {
@@ -54,10 +73,10 @@ fn a_hundred_thousand_calls_allocate_nothing() -> Outcome {
     Ok(())
 }
 
-fn a_hundred_thousand_calls_make_no_system_call() -> Outcome {
+fn no_system_call_is_made(by: By) -> Outcome {
     two_processors()?;
     let trace = strace::Trace::new()?;
-    let rounds = traced::rounds_of(&mut trace.command())?;
+    let rounds = traced::rounds_of(&mut trace.command(), by)?;
     let calls = trace.read();
     let armed = strace::between_marks(&calls, ARMED);
     let armed = armed.ok_or_else(|| Skip("strace shows no marks".into()))?;
@@ -66,7 +85,7 @@ fn a_hundred_thousand_calls_make_no_system_call() -> Outcome {
     let mut clean = false;
     for Round { number, .. } in rounds.iter().filter(|round| round.number != ARMED) {
         let found = strace::between_marks(&calls, *number).expect("marks of each round");
-        println!("round {number}: {found:?}");
+        println!("round {number}: {found}");
         clean |= found.host.is_empty() && found.worker.is_empty();
     }
     assert!(clean, "no round without a system call");

@@ -2,9 +2,9 @@
 
 use super::harness::Skip;
 use super::traced::marks;
-use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::{fmt, fs};
 
 /// A file that strace writes, removed when dropped.
 pub struct Trace {
@@ -22,6 +22,15 @@ pub struct Call {
 pub struct Found {
     pub host: Vec<String>,
     pub worker: Vec<String>,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (side, calls) in [("host", &self.host), ("worker", &self.worker)] {
+            write!(f, "{side} {} {:?} ", calls.len(), &calls[..calls.len().min(5)])?;
+        }
+        Ok(())
+    }
 }
 
 impl Trace {

@@ -1,12 +1,12 @@
-//! The role of the program that makes the calls: rounds of 100,000 calls, with marks for strace around each, and a line
-//! on standard output about the allocations in it.
+//! The role of the program that makes the calls: rounds of 100,000 calls, or items to the app and back, with marks for strace
+//! around each, and a line on standard output about the allocations in it.
 
 use super::allocator;
 use super::app::{Hot, mark, noise};
 use super::harness::Skip;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use stokehold::{App, Client, Mode, Pool, Result};
+use stokehold::{App, Client, Context, Mode, Pool, Response, Result};
 
 /// The environment variable that asks for this role.
 pub const ROLE: &str = "STOKEHOLD_TEST_HOT_PATH";
@@ -15,12 +15,13 @@ pub const ARMED: u32 = 0;
 
 /// At least; more until one was not disturbed, and at most as many as fit into [`LONG_ENOUGH`].
 const ROUNDS: u32 = 3;
-const LONG_ENOUGH: Duration = Duration::from_secs(90);
+const LONG_ENOUGH: Duration = Duration::from_secs(40);
 /// A call that took longer was one whose thread, or its worker's, was off its processor. Less than after what a caller
 /// looks whether the other side lives.
 const DISTURBED: Duration = Duration::from_millis(10);
 const CALLS: u64 = 100_000;
 const WARM_UP: u64 = 5_000;
+const BYTES: [u8; 64] = [7; 64];
 
 /// Events on both sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,38 +37,111 @@ pub struct Round {
     pub allocations: Counts,
 }
 
-/// Makes the calls.
-pub fn run() -> Result<()> {
+/// How this program reaches its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Calls,
+    Context,
+}
+
+/// The worker's side of a round.
+trait Worker {
+    /// One round trip of a number and one of some bytes, checked.
+    fn trips(&mut self, n: i64) -> Result<()>;
+    fn allocations(&mut self) -> Result<u64>;
+    fn mark(&mut self, path: &str) -> Result<()>;
+    fn noise(&mut self) -> Result<()>;
+}
+
+impl Worker for Client {
+    fn trips(&mut self, n: i64) -> Result<()> {
+        let sum: i64 = self.call(Hot::NAME, "add").args((n, 1)).execute()?.parse()?;
+        assert_eq!(sum, n + 1);
+        assert_eq!(self.call(Hot::NAME, "echo").args((&BYTES[..],)).execute()?.as_bytes()?, BYTES);
+        Ok(())
+    }
+
+    fn allocations(&mut self) -> Result<u64> {
+        self.call(Hot::NAME, "allocations").execute()?.parse()
+    }
+
+    fn mark(&mut self, path: &str) -> Result<()> {
+        self.call(Hot::NAME, "mark").args((path,)).execute().map(drop)
+    }
+
+    fn noise(&mut self) -> Result<()> {
+        self.call(Hot::NAME, "noise").execute().map(drop)
+    }
+}
+
+impl Worker for Context {
+    fn trips(&mut self, n: i64) -> Result<()> {
+        self.send(n)?;
+        assert_eq!(item(self)?.parse::<i64>()?, n);
+        self.send(&BYTES[..])?;
+        assert_eq!(item(self)?.as_bytes()?, BYTES);
+        Ok(())
+    }
+
+    fn allocations(&mut self) -> Result<u64> {
+        self.send(("allocations", ""))?;
+        item(self)?.parse()
+    }
+
+    fn mark(&mut self, path: &str) -> Result<()> {
+        self.send(("mark", path))?;
+        item(self).map(drop)
+    }
+
+    fn noise(&mut self) -> Result<()> {
+        self.send(("noise", ""))?;
+        item(self).map(drop)
+    }
+}
+
+fn item(context: &mut Context) -> Result<Response> {
+    context.next().expect("the app has not ended")
+}
+
+/// Makes the calls, or opens the context.
+pub fn run(by: &str) -> Result<()> {
     let pool = Pool::builder().app::<Hot>().wait(Mode::Spin).start()?;
-    let client = pool.client()?;
-    calls(&client, WARM_UP)?;
-    round(&client, ARMED, || {
+    let mut client = pool.client()?;
+    if by == By::Calls.name() {
+        rounds(&mut client)?;
+    } else {
+        let mut context = client.call(Hot::NAME, "dialog").context()?;
+        rounds(&mut context)?;
+        context.wait()?;
+    }
+    pool.shutdown()
+}
+
+fn rounds(worker: &mut impl Worker) -> Result<()> {
+    trips(worker, WARM_UP)?;
+    round(worker, ARMED, |worker| {
         noise();
-        client.call(Hot::NAME, "noise").execute().map(drop)
+        worker.noise()
     })?;
     let start = Instant::now();
     let mut undisturbed = false;
     let mut number = 1;
     while number <= ROUNDS || !undisturbed && start.elapsed() < LONG_ENOUGH {
-        round(&client, number, || {
-            undisturbed |= calls(&client, CALLS)? < DISTURBED;
+        round(worker, number, |worker| {
+            undisturbed |= trips(worker, CALLS)? < DISTURBED;
             Ok(())
         })?;
         number += 1;
     }
-    pool.shutdown()
+    Ok(())
 }
 
 /// Returns how long the longest took, or rather two of them.
-fn calls(client: &Client, count: u64) -> Result<Duration> {
-    let bytes = [7; 64];
+fn trips(worker: &mut impl Worker, count: u64) -> Result<Duration> {
     let mut longest = Duration::ZERO;
     let mut last = Instant::now();
     for n in 0..count / 2 {
-        let n = n as i64;
-        let sum: i64 = client.call(Hot::NAME, "add").args((n, 1)).execute()?.parse()?;
-        assert_eq!(sum, n + 1);
-        assert_eq!(client.call(Hot::NAME, "echo").args((&bytes[..],)).execute()?.as_bytes()?, bytes);
+        worker.trips(n as i64)?;
         let now = Instant::now();
         longest = longest.max(now - last);
         last = now;
@@ -75,22 +149,30 @@ fn calls(client: &Client, count: u64) -> Result<Duration> {
     Ok(longest)
 }
 
-fn round(client: &Client, number: u32, body: impl FnOnce() -> Result<()>) -> Result<()> {
+fn round<W: Worker>(worker: &mut W, number: u32, body: impl FnOnce(&mut W) -> Result<()>) -> Result<()> {
     let (begin, end) = marks(number);
-    let theirs = || client.call(Hot::NAME, "allocations").execute()?.parse::<u64>();
     // The marks of the worker lie outside of those of the host, and the counts outside of the marks.
-    theirs()?;
-    let worker = theirs()?;
-    client.call(Hot::NAME, "mark").args((begin.as_str(),)).execute()?;
+    worker.allocations()?;
+    let theirs = worker.allocations()?;
+    worker.mark(&begin)?;
     mark(&begin);
-    let host = allocator::count();
-    body()?;
-    let host = allocator::count() - host;
+    let ours = allocator::count();
+    body(worker)?;
+    let ours = allocator::count() - ours;
     mark(&end);
-    client.call(Hot::NAME, "mark").args((end.as_str(),)).execute()?;
-    let worker = theirs()? - worker;
-    println!("round {number} {host} {worker}");
+    worker.mark(&end)?;
+    let theirs = worker.allocations()? - theirs;
+    println!("round {number} {ours} {theirs}");
     Ok(())
+}
+
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            By::Calls => "calls",
+            By::Context => "context",
+        }
+    }
 }
 
 /// The paths that are asked for at the beginning and at the end of a round.
@@ -99,8 +181,8 @@ pub fn marks(number: u32) -> (String, String) {
 }
 
 /// Runs the program in this role, and reads what it said.
-pub fn rounds_of(command: &mut Command) -> std::result::Result<Vec<Round>, Skip> {
-    let output = command.env(ROLE, "1").output().map_err(|e| Skip(format!("{command:?}: {e}")))?;
+pub fn rounds_of(command: &mut Command, by: By) -> std::result::Result<Vec<Round>, Skip> {
+    let output = command.env(ROLE, by.name()).output().map_err(|e| Skip(format!("{command:?}: {e}")))?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}\n{said}\n{complained}", output.status);

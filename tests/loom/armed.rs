@@ -1,10 +1,14 @@
-//! A client that sleeps at its event descriptor: no result is published beside its sleep.
+//! A client that sleeps at its event descriptor: no result is published, and no item sent, beside its sleep.
 
 use super::harness::*;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use std::sync::Arc;
-use stokehold::internals::ring::{Armed, CallLine, State};
+use stokehold::internals::limits::STREAM_WORDS;
+use stokehold::internals::primitive::AtomicU64;
+use stokehold::internals::ring::{
+    Armed, CallLine, Cursor, Popped, State, StreamConsumer, StreamProducer, StreamRing,
+};
 
 /// An eventfd: readable from a write to the next drain.
 struct Event {
@@ -229,5 +233,165 @@ fn armed_waiter_is_woken_whoever_else_takes() {
         }
         worker.join().unwrap();
         passer_by.join().unwrap();
+    });
+}
+
+/// A call whose items are taken one by one, in such a loop.
+struct Streaming {
+    side: Arc<Side>,
+    tail: AtomicU64,
+    data: Vec<AtomicU64>,
+    cursor: Cursor,
+}
+
+/// What the loop has of it.
+struct Loop {
+    consumer: StreamConsumer,
+    items: u64,
+    ended: bool,
+}
+
+impl Streaming {
+    fn running() -> Arc<Streaming> {
+        let words = (0..4).map(|_| AtomicU64::new(0)).collect();
+        let stream =
+            Streaming { side: Side::running(1), tail: AtomicU64::new(0), data: words, cursor: Cursor::new() };
+        stream.cursor.attach(1, 0);
+        Arc::new(stream)
+    }
+
+    fn ring(&self) -> StreamRing<'_> {
+        StreamRing::new(&self.tail, &self.data).unwrap()
+    }
+
+    /// The worker: so many items, each rung for, then the end if it comes so far.
+    fn serve(&self, items: u64, ends: bool) {
+        let mut producer = StreamProducer::new(1, 0, u64::MAX);
+        for n in 0..items {
+            producer.push(self.ring(), &self.cursor, &[n << 16]).unwrap();
+            if self.side.armed.ring(&self.side.lines[0].bell, &self.side.kernel) {
+                self.side.event.write();
+            }
+        }
+        if ends {
+            self.side.finish(0, &Steps::new(9));
+        }
+    }
+
+    fn pop(&self, at: &mut Loop) -> bool {
+        let popped = match at.consumer.pop(self.ring(), &mut [0; STREAM_WORDS]) {
+            Popped::Message(words) => words[0] >> 16,
+            Popped::Empty => return false,
+            Popped::Corrupt => panic!("a correct ring was called corrupt"),
+        };
+        assert_eq!(popped, at.items, "in order, and none twice");
+        at.items += 1;
+        true
+    }
+
+    /// One look, as at each call of the loop: an item, the word, once more an item, then the end.
+    fn look(&self, at: &mut Loop) -> bool {
+        if self.pop(at) {
+            return true;
+        }
+        let is_over = self.side.is_over(0);
+        if is_over && !(!sabotaged("norecheck_armed") && self.pop(at)) {
+            at.ended = true;
+        }
+        is_over
+    }
+
+    /// The look behind the fence of one that is about to sleep.
+    fn arm(&self, at: &mut Loop) -> bool {
+        let look = || match sabotaged("armblind") {
+            true => self.side.is_over(0) && self.look(at), // words alone
+            false => self.look(at),
+        };
+        Armed::arm(|| self.side.event.drain(), [&self.side.armed], look)
+    }
+}
+
+impl Loop {
+    fn new() -> Loop {
+        Loop { consumer: StreamConsumer::new(0), items: 0, ended: false }
+    }
+}
+
+/// An item wakes the loop as an end does: the worker sends the last one here and goes on with its work.
+#[test]
+fn armed_client_misses_no_item() {
+    explore("items against a client that arms", || {
+        let stream = Streaming::running();
+        let worker = {
+            let stream = stream.clone();
+            thread::spawn(move || stream.serve(2, false))
+        };
+        let mut at = Loop::new();
+        while at.items < 2 {
+            if !stream.look(&mut at) && !stream.arm(&mut at) {
+                stream.side.event.poll();
+            }
+        }
+        worker.join().unwrap();
+    });
+}
+
+/// The end is seen after all items, whatever came when.
+#[test]
+fn armed_client_sees_the_end_behind_all_items() {
+    explore("items and their end against a client that arms", || {
+        let stream = Streaming::running();
+        let worker = {
+            let stream = stream.clone();
+            thread::spawn(move || stream.serve(2, true))
+        };
+        let mut at = Loop::new();
+        while !at.ended {
+            if !stream.look(&mut at) && !stream.arm(&mut at) {
+                stream.side.event.poll();
+            }
+        }
+        assert_eq!(at.items, 2);
+        worker.join().unwrap();
+    });
+}
+
+/// As with a call that is over when it is listed: its items so far nobody rings for again.
+#[test]
+fn armed_waiter_hears_of_items_that_came_before_the_listing() {
+    explore("a stream that is listed late", || {
+        let stream = Streaming::running();
+        let list = Arc::new(Mutex::new(None));
+        let worker = {
+            let stream = stream.clone();
+            thread::spawn(move || stream.serve(1, false))
+        };
+        let submitter = {
+            let (stream, list) = (stream.clone(), list.clone());
+            thread::spawn(move || {
+                let mut list = list.lock().unwrap();
+                let listed = Loop::new();
+                if listed.consumer.has_news(stream.ring()) && !sabotaged("listblind") {
+                    stream.side.event.write();
+                }
+                *list = Some(listed);
+            })
+        };
+        loop {
+            let mut list = list.lock().unwrap();
+            let took = match &mut *list {
+                Some(at) => stream.look(at) || stream.arm(at),
+                None => Armed::arm(|| stream.side.event.drain(), [&stream.side.armed], || false),
+            };
+            if list.as_ref().is_some_and(|at| at.items == 1) {
+                break;
+            }
+            drop(list);
+            if !took {
+                stream.side.event.poll();
+            }
+        }
+        worker.join().unwrap();
+        submitter.join().unwrap();
     });
 }

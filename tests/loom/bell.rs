@@ -4,8 +4,9 @@
 use super::harness::*;
 use loom::thread;
 use std::sync::Arc;
+use std::time::Duration;
 use stokehold::internals::primitive::{AtomicU32, Ordering};
-use stokehold::internals::ring::{Bell, CallLine, Cancel, State};
+use stokehold::internals::ring::{Bell, CallLine, Cancel, Futex, State};
 
 fn running() -> Arc<(CallLine, Kernel)> {
     let call = Arc::new((CallLine::new(G), Kernel::new()));
@@ -28,8 +29,13 @@ fn bell_of_a_result_wakes_the_caller() {
         let worker = {
             let call = call.clone();
             thread::spawn(move || {
+                if sabotaged("ringfirst") {
+                    call.0.bell.ring(&call.1);
+                }
                 call.0.complete(G, life(3), 1).unwrap();
-                call.0.bell.ring(&call.1);
+                if !sabotaged("ringfirst") {
+                    call.0.bell.ring(&call.1);
+                }
             })
         };
         sleep_until(&call, |state| state == State::Done);
@@ -56,6 +62,28 @@ fn f6_a_cancel_wakes_everybody_who_sleeps_on_the_call() {
         for sleeper in sleepers {
             sleeper.join().unwrap();
         }
+    });
+}
+
+/// F13: a client gives a call up, takes the flag of those who sleep on it, and dies before it wakes them. The arbiter does,
+/// although it sees no flag.
+#[test]
+fn f13_a_ringer_that_dies_before_the_wake_up_is_made_up_for() {
+    struct Dying;
+    impl Futex for Dying {
+        fn wait(&self, _: &AtomicU32, _: u32, _: Option<Duration>) {}
+        fn wake_all(&self, _: &AtomicU32) {}
+    }
+    explore("dead ringer", || {
+        let call = running();
+        let worker = {
+            let call = call.clone();
+            thread::spawn(move || sleep_until(&call, |state| state != State::Running))
+        };
+        assert_eq!(call.0.cancel(G), Ok(Cancel::Abandoned(life(3))));
+        call.0.bell.ring(&Dying);
+        assert_eq!(call.0.reclaim_and_ring(&call.1), Ok(false));
+        worker.join().unwrap();
     });
 }
 

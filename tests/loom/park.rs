@@ -21,8 +21,13 @@ impl Pool {
     }
 
     fn submit(&self, producer: &mut Producer, call: usize, prefer: Option<usize>) {
+        if sabotaged("wakefirst") {
+            self.board.wake_one(prefer);
+        }
         self.lane.queue(&self.board).submit(producer, call, G).unwrap();
-        self.board.wake_one(prefer);
+        if !sabotaged("wakefirst") {
+            self.board.wake_one(prefer);
+        }
     }
 
     fn take(&self, me: usize) -> Option<Entry> {

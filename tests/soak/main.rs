@@ -6,11 +6,13 @@
 //! 10,000,000 by `ci/soak.sh`, 100,000 without a number: enough for a leak of 64 bytes a call to show. Most calls are
 //! small, with 32 in flight. One in 2,500 is a lease, a body that is too large for its record, or a large result, of
 //! 1 KiB to 2 MiB; one in 250,000 has 40 MiB. One in 100,000 is cancelled, one in 500,000 kills its worker, and clients
-//! come and go.
+//! come and go. For every 64 there is a stream, a context, or a call that calls another worker ([`streams`]): read to its end,
+//! left in the middle, cancelled, late; one in 500,000 loses its worker.
 
 #[allow(dead_code)] // shared with tests that use all of it
 #[path = "../common/proc.rs"]
 mod proc;
+mod streams;
 
 use std::fs;
 use std::process::{self, ExitCode};
@@ -51,17 +53,20 @@ impl App for Soak {
                 Ok(Reply::from(()))
             }
             "die" => process::abort(),
-            other => Err(Error::no_action(other)),
+            other => streams::call(other, args, ctx),
         }
     }
 }
+
+/// Why it did not go well.
+type Text<T = ()> = std::result::Result<T, String>;
 
 fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().map(|byte| u64::from(*byte)).sum()
 }
 
 const NAME: &str = "f6_nothing_grows";
-const WORKERS: usize = 2;
+const WORKERS: usize = 3;
 const IN_FLIGHT: usize = 32;
 const WARM_MS: u64 = 500;
 /// How often all processes are looked at.
@@ -98,7 +103,7 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn soak(calls: u64) -> std::result::Result<(), String> {
+fn soak(calls: u64) -> Text {
     let builder = Pool::builder().app::<Soak>().workers(WORKERS).keep_warm_ms(WARM_MS);
     let pool = builder.restart_limit(1_000, 1_000).start().map_err(text)?;
     let client = pool.client().map_err(text)?;
@@ -109,6 +114,9 @@ fn soak(calls: u64) -> std::result::Result<(), String> {
         for batch in (from..from + calls / LOOKS).step_by(IN_FLIGHT) {
             small(&client, batch)?;
             mixed(&pool, &client, batch)?;
+            if batch % 64 < IN_FLIGHT as u64 {
+                streams::one(&client, batch / 64)?;
+            }
         }
         let now = at_rest(&pool, &client)?;
         println!("{:>12} calls, {:>5.1} s: {now}", from + calls / LOOKS, begin.elapsed().as_secs_f64());
@@ -120,7 +128,7 @@ fn soak(calls: u64) -> std::result::Result<(), String> {
 }
 
 /// As many small calls as are in flight at a time.
-fn small(client: &Client, batch: u64) -> std::result::Result<(), String> {
+fn small(client: &Client, batch: u64) -> Text {
     let send = |i| client.call(Soak::NAME, "add").args(((batch + i) as i64, 7)).submit();
     let pending: Vec<_> = (0..IN_FLIGHT as u64).map(send).collect();
     for (i, pending) in pending.into_iter().enumerate() {
@@ -135,7 +143,7 @@ fn small(client: &Client, batch: u64) -> std::result::Result<(), String> {
 }
 
 /// What comes now and then.
-fn mixed(pool: &Pool, client: &Client, batch: u64) -> std::result::Result<(), String> {
+fn mixed(pool: &Pool, client: &Client, batch: u64) -> Text {
     let now = |every: u64| batch / every != (batch + IN_FLIGHT as u64) / every;
     let call = |action| client.call(Soak::NAME, action);
     if now(2_500) {
@@ -179,6 +187,7 @@ fn mixed(pool: &Pool, client: &Client, batch: u64) -> std::result::Result<(), St
         if error.as_ref().map(Error::code) != Some(Code::WorkerDied) {
             return Err(format!("a worker that dies: {error:?}"));
         }
+        streams::cut(client)?;
     }
     Ok(())
 }
@@ -198,11 +207,12 @@ struct Process {
 struct All(Vec<Process>);
 
 /// Waits until what is idle was given back, then looks.
-fn at_rest(pool: &Pool, client: &Client) -> std::result::Result<All, String> {
+fn at_rest(pool: &Pool, client: &Client) -> Text<All> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         std::thread::sleep(Duration::from_millis(100));
-        // Both workers, so that each knows what there is to know; and the client looks at what it may let go of.
+        // All workers, so that each knows what there is to know; and the client looks at what it may let go of.
+        streams::all_ask(client)?;
         for i in 0..16 {
             small(client, i)?;
         }
@@ -238,7 +248,7 @@ impl All {
         })
     }
 
-    fn compare(&self, first: &All) -> std::result::Result<(), String> {
+    fn compare(&self, first: &All) -> Text {
         for (now, then) in self.0.iter().zip(&first.0) {
             let grown = now.anon_kib > then.anon_kib + MORE_KIB;
             // One small growth region of each writer may stay, and is not always there yet at the first look.

@@ -1,21 +1,21 @@
 //! A client is killed after every instruction of submit, wait, take, release, cancel, expire and leave.
 //!
-//! The victim is a copy of the harness. It says by SIGSTOPs where it is: connected; about to begin with the routine;
-//! through with it.
+//! B13: a client that is killed between the store that submits and the ring of the doorbell leaves workers asleep, and
+//! nothing waits for it (`submit-idle`); one that cancels and does not get to ring leaves a worker with a call that is
+//! nobody's (`cancel-running`). B14: one that is killed between its wake-up and its look at the word keeps nobody
+//! (`wait`).
 
 use crate::Ways;
 use crate::app::{APP, answer};
 use crate::report::Tally;
 use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, in_futex, state, until, word};
-use crate::trace::{Alarm, Arrival, Step, Tracee};
+use crate::trace::{Alarm, Arrival};
+use crate::victim::{self, Victim, WRONG, here};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+use stokehold::Mode;
 use stokehold::internals::ring::State;
-use stokehold::internals::shm::LaneState;
-use stokehold::internals::sys::clock;
-use stokehold::internals::sys::process::{self, Fork};
-use stokehold::internals::sys::signal::Signal;
-use stokehold::{Client, Mode, Options};
+use stokehold::internals::sys::{clock, process};
 
 /// What the victim does between its last two markers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +78,6 @@ const LONGEST: usize = 3000;
 /// The deadline of calls that are to expire, at first.
 const EXPIRES_MS: u64 = 2;
 
-/// What a victim exits with that got a wrong outcome.
-const WRONG: i32 = 3;
-
 /// Kills the client after `at` instructions of the path; without `at` when it is through, and notes the way.
 pub fn round(
     scene: &mut Scene,
@@ -107,17 +104,8 @@ fn attempt(
     expires_ms: u64,
 ) -> Result<bool, Wrong> {
     let (warm, id, other) = (scene.id(), scene.id(), scene.id());
-    let lane = scene.pool.client_socket().map_err(|e| e.to_string())?;
-    let pid = match process::fork().map_err(|e| e.to_string())? {
-        Fork::Child => victim(path, lane, warm, id, expires_ms),
-        Fork::Parent(pid) => pid.as_raw() as u32,
-    };
-    drop(lane);
-    let mut tracee = Tracee::child(pid);
-    marker(tracee.wait_long(), "connecting")?;
-    tracee.bind().map_err(|e| format!("ptrace: {e}"))?;
-    let control = scene.new_control()?;
-    let (index, serial) = scene.newest_lane().ok_or("the victim has no lane")?;
+    let Victim { mut tracee, pid, control, lane } =
+        Victim::start(scene, |_, lane| live(path, lane, warm, id, expires_ms))?;
     let held = match path.worker {
         Worker::Elsewhere => {
             scene.journal.hold(other);
@@ -132,7 +120,7 @@ fn attempt(
         }
         Worker::Idle => None,
     };
-    marker(tracee.run(), "preparing")?;
+    victim::marker(tracee.run(), "preparing")?;
     match (path.routine, path.worker) {
         (_, Worker::Here) => {
             // In the app, where it is held: now only the victim moves.
@@ -188,14 +176,8 @@ fn attempt(
     let killed = std::time::Instant::now();
     tracee.kill();
     // Its calls end. Where the worker has one, the lane waits until it let go.
-    let gone = until(|| {
-        let now = scene.registry.lane(index);
-        let busy = path.worker == Worker::Here || path.worker == Worker::Idle;
-        (now.serial() != Some(serial) || busy && now == LaneState::Closing(serial)).then_some(())
-    });
-    gone.ok_or_else(|| {
-        format!("lane {index} is {:?}, its client {serial} is dead", scene.registry.lane(index))
-    })?;
+    let busy = path.worker == Worker::Here || path.worker == Worker::Idle;
+    lane.is_left(scene, busy)?;
     tally.took(killed.elapsed());
     scene.journal.release();
     if let Some(pending) = held {
@@ -218,23 +200,14 @@ fn attempt(
     Ok(true)
 }
 
-fn marker(step: Step, when: &str) -> Result<(), Wrong> {
-    if step == Step::Marker { Ok(()) } else { Err(format!("the victim ended by itself while {when}")) }
-}
-
 fn is(control: &stokehold::internals::shm::Control, wanted: State) -> Result<(), Wrong> {
     until(|| (state(control) == Some(wanted)).then_some(()))
         .ok_or_else(|| format!("a call is {:?} where it should be {wanted:?}", state(control)))
 }
 
-/// The victim's life.
-fn victim(path: &Path, lane: OwnedFd, warm: u64, id: u64, expires_ms: u64) -> ! {
-    let here = || {
-        let _ = process::raise(Signal::SIGSTOP);
-    };
-    let _ = nix::sys::ptrace::traceme();
-    let options = Options { mode: Mode::Park, ..Options::default() };
-    let Ok(client) = Client::connect(lane, options) else { process::exit_now(WRONG) };
+/// What the victim does.
+fn live(path: &Path, lane: OwnedFd, warm: u64, id: u64, expires_ms: u64) -> ! {
+    let client = victim::connect(lane);
     let run = |action: &'static str, id: u64| client.call(APP, action).args((id as i64,));
     if path.routine != Routine::Leave && !is_answer(Outcome::of(run("run", warm).execute()), warm) {
         process::exit_now(WRONG);

@@ -6,31 +6,53 @@
 //! moment of the death allows; the app ran at most once; the next call succeeds; lanes and descriptors come back.
 //! The pool and the peers live on through all rounds of a path, only the victim is replaced.
 //!
-//! `step_kill [FILTER] [--every] [--full] [--only PATH] [--at K] [--from K] [--to K] [--stride N] [--plain] [--list]`
+//! What is long and happens seldom (births, memory that is taken and mapped, all that the arbiter does) goes from *edge* to
+//! edge: system calls and stores to shared memory, between which all places are alike (`edges`). With an arbiter goes its
+//! pool: each of those rounds has one of its own (`arbiters`, `served`).
+//!
+//! `step_kill [FILTER] [--every] [--full] [--only PATH] [--at K] [--from K] [--to K] [--stride N] [--plain] [--list]
+//! [--steps N] [--random N] [--seed N]`
 //!
 //! Without more it takes a few positions of each path, spread evenly, as one test among the others. `--every` takes
-//! each position, but of the long paths a thousand: that is what CI runs (`ci/step-kill.sh`); `--full` takes each of
-//! those, too. `--plain` goes everywhere by single steps.
+//! each position, but of the long paths some thousands: that is what CI runs (`ci/step-kill.sh`); `--full` takes each
+//! of those, too. `--plain` goes everywhere by single steps. Of a path that goes by edges a position is a number of edges;
+//! `--steps` goes so many instructions on, and `--random` takes so many places between edges, of that seed: 2,000 in CI.
 
 mod app;
+mod arbiters;
+mod births;
 mod clients;
+mod consumers;
+mod edges;
+mod host;
 mod peer;
+mod positions;
+mod producers;
 mod report;
 mod scene;
+mod served;
+mod streamed;
 mod trace;
+mod victim;
 mod workers;
 
+use positions::Rounds;
 use report::Tally;
 use scene::{Scene, Wrong};
 use std::process::ExitCode;
 use stokehold::Mode;
-use trace::Trail;
+use trace::{Arrival, Tracee, Trail};
 
 /// What one path kills.
 #[derive(Clone, Copy)]
 enum Path {
     Worker(workers::Path),
     Client(clients::Path),
+    Producer(producers::Path),
+    Consumer(consumers::Path),
+    Arbiter(arbiters::Path),
+    Birth(births::Path),
+    Served(served::Path),
 }
 
 /// The ways that victims go, noted in a first round.
@@ -55,10 +77,16 @@ struct Wanted {
     full: bool,
     plain: bool,
     list: bool,
+    steps: usize,
+    random: Option<usize>,
+    seed: Option<u64>,
 }
 
 /// Positions of each path when nothing more is asked for. Without optimisation the paths are ten times as long.
-const FEW: usize = if cfg!(debug_assertions) { 8 } else { 24 };
+const FEW: usize = if cfg!(debug_assertions) { 2 } else { 24 };
+
+/// Places between edges of each path in CI, and how many edges, unless it says otherwise.
+const SHARES: (usize, usize) = (120, usize::MAX);
 
 fn main() -> ExitCode {
     // Also in the arbiter's copy, where this does not return.
@@ -66,6 +94,7 @@ fn main() -> ExitCode {
         if std::env::var_os("STEP_KILL_LOG").is_some() {
             env_logger::init();
         }
+        app::may_be_traced();
         apps.add::<app::Counter>()
     });
     if let Err(error) = started {
@@ -83,6 +112,11 @@ fn main() -> ExitCode {
         .iter()
         .map(|path| Path::Worker(*path))
         .chain(clients::PATHS.iter().map(|path| Path::Client(*path)))
+        .chain(producers::PATHS.iter().map(|path| Path::Producer(*path)))
+        .chain(consumers::PATHS.iter().map(|path| Path::Consumer(*path)))
+        .chain(arbiters::PATHS.iter().map(|path| Path::Arbiter(*path)))
+        .chain(births::PATHS.iter().map(|path| Path::Birth(*path)))
+        .chain(served::PATHS.iter().map(|path| Path::Served(*path)))
         .filter(|path| wanted.wants(path.name()))
         .collect();
     if wanted.list {
@@ -94,11 +128,24 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!("\nrunning {} tests", all.len());
+    let (all, left_out): (Vec<Path>, Vec<Path>) = all.into_iter().partition(|path| wanted.has_time_for(path));
+    for path in left_out {
+        println!("SKIPPED {} (unoptimised, much of its way is another path's: --every has it)", path.name());
+    }
     let begin = std::time::Instant::now();
     let (mut passed, mut failed, mut kills) = (0, 0, 0);
     for path in &all {
         let mut tally = Tally::new();
-        let result = run(path, &wanted, &mut tally);
+        let result = match path {
+            Path::Arbiter(_) | Path::Birth(_) | Path::Served(_) if !edges::SUPPORTED => {
+                println!("SKIPPED {} (edges are found on x86-64 only)", path.name());
+                continue;
+            }
+            Path::Arbiter(path) => arbiters::rounds(path, &wanted.rounds(path.shares()), &mut tally),
+            Path::Birth(path) => births::rounds(path, &wanted.rounds(SHARES), &mut tally),
+            Path::Served(path) => served::rounds(path, &wanted.rounds(SHARES), &mut tally),
+            _ => run(path, &wanted, &mut tally),
+        };
         println!("{}: {tally}", path.name());
         kills += tally.kills;
         match result {
@@ -125,19 +172,31 @@ fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
             (path.workers, path.mode, other)
         }
         Path::Client(path) => (1, path.mode, false),
+        _ => (1, Mode::Park, false),
     };
     let mut scene =
         Scene::new(workers, mode, caller, 0).map_err(|e| format!("the pool does not start: {e}"))?;
     let mut ways = Ways { plain: wanted.plain, ..Ways::default() };
     let mut round = |at: Option<usize>, tally: &mut Tally| {
-        let result = match path {
-            Path::Worker(path) => workers::round(&mut scene, path, at, &mut ways, tally),
-            Path::Client(path) => clients::round(&mut scene, path, at, &mut ways, tally),
+        let mut attempt = |ways: &mut Ways| match path {
+            Path::Worker(path) => workers::round(&mut scene, path, at, ways, tally),
+            Path::Client(path) => clients::round(&mut scene, path, at, ways, tally).map(|()| true),
+            Path::Producer(path) => producers::round(&mut scene, path, at, ways, tally),
+            Path::Consumer(path) => consumers::round(&mut scene, path, at, ways, tally).map(|()| true),
+            Path::Arbiter(_) | Path::Birth(_) | Path::Served(_) => Err("that is no path of a scene".into()),
         };
+        let result = attempt(&mut ways).and_then(|counts| {
+            if !counts {
+                let asked = std::mem::replace(&mut ways.plain, true);
+                attempt(&mut ways)?;
+                ways.plain = asked;
+            }
+            Ok(())
+        });
         tally.kills += 1;
         let image = match path {
-            Path::Worker(_) => scene.pool.arbiter_pid(),
-            Path::Client(_) => std::process::id(),
+            Path::Worker(_) | Path::Producer(_) => scene.pool.arbiter_pid(),
+            _ => std::process::id(),
         };
         let len = ways.path.len();
         result.map(|()| ways.path.positions()).map_err(|why| {
@@ -168,16 +227,49 @@ impl Path {
         match self {
             Path::Worker(path) => path.name,
             Path::Client(path) => path.name,
+            Path::Producer(path) => path.name,
+            Path::Consumer(path) => path.name,
+            Path::Arbiter(path) => path.name,
+            Path::Birth(path) => path.name,
+            Path::Served(path) => path.name,
         }
     }
 
-    /// Every position; where the way is long and most of it is another path's, too, a thousand, spread evenly.
+    /// Every position of up to five thousand; where the way is long and most of it is another path's, too, a thousand,
+    /// spread evenly.
     fn stride(&self, positions: usize) -> usize {
         match self {
             Path::Worker(path) if path.is_long() => positions / 1000 + 1,
             Path::Client(path) if path.mode != Mode::Park => positions / 500 + 1,
-            _ => 1,
+            Path::Producer(_) | Path::Consumer(_) => positions / 400 + 1,
+            _ => positions / 5000 + 1,
         }
+    }
+}
+
+impl Ways {
+    /// Whether the victim of this round came to its place, or to where it sleeps behind the path's end. `false` if a thread of
+    /// its process ran into a breakpoint that was not for it: it heard something just then. Such a round counts for nothing and
+    /// is repeated by single steps.
+    fn arrived(
+        &self,
+        arrival: Arrival,
+        tracee: &Tracee,
+        at: Option<usize>,
+        tally: &mut Tally,
+    ) -> Result<bool, Wrong> {
+        match arrival {
+            Arrival::Gone if tracee.was_trapped() && !self.plain => {
+                tally.trapped += 1;
+                return Ok(false);
+            }
+            Arrival::Gone | Arrival::Marker => {
+                return Err(format!("the worker ended by itself, signal {:?}", tracee.ended_by()));
+            }
+            Arrival::Asleep if at.is_some_and(|at| at < self.path.len()) => tally.missed += 1,
+            Arrival::Asleep | Arrival::There => {}
+        }
+        Ok(true)
     }
 }
 
@@ -201,6 +293,9 @@ impl Wanted {
                 "--every" => wanted.every = true,
                 "--full" => wanted.full = true,
                 "--list" => wanted.list = true,
+                "--steps" => wanted.steps = number()?,
+                "--random" => wanted.random = Some(number()?),
+                "--seed" => wanted.seed = Some(number()? as u64),
                 "--only" => wanted.only = Some(args.next().ok_or("--only needs the name of a path")?),
                 // What cargo passes on to any test.
                 flag if flag.starts_with('-') => {}
@@ -208,6 +303,38 @@ impl Wanted {
             }
         }
         Ok(wanted)
+    }
+
+    /// The rounds of a path that goes from edge to edge, with these shares.
+    fn rounds(&self, (places, edges): (usize, usize)) -> Rounds {
+        let asked = self.to.is_some() || self.from > 0;
+        Rounds {
+            from: self.from,
+            to: self.to.unwrap_or(usize::MAX),
+            stride: self.stride,
+            most: if self.full || asked {
+                usize::MAX
+            } else if self.every {
+                edges
+            } else {
+                FEW / 2
+            },
+            steps: self.steps,
+            random: self.random.unwrap_or(match (asked, self.full, self.every) {
+                (true, ..) => 0,
+                (_, true, _) => 10 * places,
+                (_, _, true) => places,
+                _ => 2,
+            }),
+            seed: self.seed.unwrap_or_else(positions::any_seed),
+        }
+    }
+
+    /// Without optimisation it takes seconds to walk a path once, for a few positions of it.
+    fn has_time_for(&self, path: &Path) -> bool {
+        let asked = self.every || self.full || self.only.is_some() || self.filter.is_some();
+        let is_anothers = matches!(path, Path::Consumer(path) if path.is_anothers());
+        asked || !is_anothers || !cfg!(debug_assertions)
     }
 
     fn wants(&self, name: &str) -> bool {

@@ -1,6 +1,9 @@
 //! What was covered, and what came of it.
 
+use crate::edges::Edge;
+use crate::positions::Walk;
 use crate::scene::Outcome;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -22,7 +25,12 @@ pub struct Tally {
     /// Rounds.
     pub kills: u64,
     states: BTreeMap<&'static str, u64>,
-    outcomes: BTreeMap<&'static str, u64>,
+    outcomes: BTreeMap<Cow<'static, str>, u64>,
+    /// Places between edges, and what they were chosen by.
+    pub random: u64,
+    pub seed: Option<u64>,
+    calls: usize,
+    stores: usize,
     longest: Duration,
     slow: u64,
     since: Instant,
@@ -43,6 +51,10 @@ impl Tally {
             kills: 0,
             states: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            random: 0,
+            seed: None,
+            calls: 0,
+            stores: 0,
             longest: Duration::ZERO,
             slow: 0,
             since: Instant::now(),
@@ -75,7 +87,20 @@ impl Tally {
             Outcome::Deadline(_) => "deadline",
             Outcome::Other(_) => "other",
         };
-        *self.outcomes.entry(name).or_default() += 1;
+        self.ended(name);
+    }
+
+    /// What became of a call, in other words.
+    pub fn ended(&mut self, how: impl Into<Cow<'static, str>>) {
+        *self.outcomes.entry(how.into()).or_default() += 1;
+    }
+
+    /// What the longest walk met.
+    pub fn edges(&mut self, walk: &Walk) {
+        let calls = walk.edges.iter().filter(|edge| **edge != Edge::Store).count();
+        if walk.edges.len() > self.calls + self.stores {
+            (self.calls, self.stores) = (calls, walk.edges.len() - calls);
+        }
     }
 
     /// How long the outcome took from the kill on.
@@ -87,9 +112,9 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |counts: &BTreeMap<&str, u64>| {
+        fn list(counts: &BTreeMap<impl fmt::Display, u64>) -> String {
             counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
-        };
+        }
         let time = self.since.elapsed();
         write!(f, "{} kill points", self.kills)?;
         if self.stride > 1 {
@@ -102,7 +127,16 @@ impl fmt::Display for Tally {
         if self.trapped > 0 {
             write!(f, "; {} repeated by single steps", self.trapped)?;
         }
-        write!(f, "; {} went another way; word: {}", self.missed, list(&self.states))?;
+        write!(f, "; {} went another way", self.missed)?;
+        if self.calls + self.stores > 0 {
+            write!(f, "; {} system calls, {} stores to shared memory", self.calls, self.stores)?;
+            write!(f, "; {} places between them", self.random)?;
+            if let Some(seed) = self.seed {
+                write!(f, " (--seed {seed})")?;
+            }
+        } else {
+            write!(f, "; word: {}", list(&self.states))?;
+        }
         if !self.outcomes.is_empty() {
             write!(f, "; outcome: {}", list(&self.outcomes))?;
         }

@@ -1,20 +1,21 @@
 //! The long-lived pool of one group of paths, the peers that live on, and what is looked at from outside: the call
 //! words, the begin records, the registry, the arbiter's descriptors.
 
-use crate::app::{APP, Counter, Journal, answer};
+use crate::app::{APP, BLOCK, Counter, Journal, answer};
 use crate::peer::Caller;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use stokehold::internals::limits::{GROWTH_MIN, LANE_CALLS, MAX_LANES, RESULT_RECORDS};
 use stokehold::internals::ring::{Generation, State, Word};
 use stokehold::internals::shm::{BeginRecord, Board, Control, LaneState, Registry, Results, SlotState};
 use stokehold::internals::sys::clock;
-use stokehold::{Client, Error, Kind, Mode, Pool};
+use stokehold::{Client, Error, Kind, Mode, Pending, Pool, Response};
 
 /// How long anything may take that has to happen. Far above what it takes; only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,11 +52,12 @@ impl Outcome {
         }
     }
 
-    fn of_error(error: &Error) -> Outcome {
+    /// Of an error.
+    pub fn of_error(error: &Error) -> Outcome {
         match *error.kind() {
             Kind::WorkerDied { started, .. } => Outcome::Died(started),
             Kind::Cancelled { started, .. } => Outcome::Cancelled(started),
-            Kind::Deadline { started } => Outcome::Deadline(started),
+            Kind::Deadline { started, .. } => Outcome::Deadline(started),
             _ => {
                 eprintln!("an outcome that no path has: {error}");
                 Outcome::Other(error.code() as u32)
@@ -89,6 +91,8 @@ pub struct Scene {
     known: BTreeSet<u64>,
     base: usize,
     own_base: usize,
+    /// Blocks of the worker that may be out at once, where that was counted.
+    room: Option<u64>,
     next: u64,
 }
 
@@ -126,6 +130,7 @@ impl Scene {
             known,
             base: 0,
             own_base: 0,
+            room: None,
             next: id,
         };
         if with_caller {
@@ -143,6 +148,17 @@ impl Scene {
     pub fn id(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// What there is now is what there should be in the end: after a first round, for what the harness keeps for good.
+    pub fn settle(&mut self) {
+        (self.base, self.own_base) = (self.descriptors(), own_descriptors());
+    }
+
+    /// The first of so many numbers, for one more call that needs several.
+    pub fn ids(&mut self, numbers: u64) -> u64 {
+        self.next += numbers;
+        self.next - numbers + 1
     }
 
     /// The control region that the arbiter made since the last one that was asked for.
@@ -205,20 +221,13 @@ impl Scene {
         found.ok_or_else(|| "the workers did not become ready and idle".into())
     }
 
-    /// Every lane but those of the peers that live on is free again, and the arbiter has its usual descriptors.
+    /// Every lane but those of the peers that live on is free again, the arbiter has its usual descriptors, and nobody keeps
+    /// memory.
     pub fn quiet(&mut self) -> Result<(), Wrong> {
         let mine = 1 + usize::from(self.caller.is_some());
-        let quiet = until(|| (self.lanes() == mine && self.descriptors() <= self.base).then_some(()));
-        if quiet.is_none() {
-            return Err(format!(
-                "{} lanes are taken where {mine} should be; the arbiter has {} descriptors, before it had {}",
-                self.lanes(),
-                self.descriptors(),
-                self.base
-            ));
-        }
+        self.lanes_are_free(mine)?;
         // A worker drops its mappings of lanes that are gone when it next falls asleep, at most once a second.
-        let most = 3 + 2 * mine;
+        let most = 3 + 2 * mine + usize::from(self.room.is_some());
         let swept = until(|| {
             let id = self.id();
             if let Err(why) = self.works(id) {
@@ -229,6 +238,8 @@ impl Scene {
             tidy.then_some(Ok(()))
         });
         swept.unwrap_or_else(|| Err(format!("a worker keeps more than {most} regions mapped")))?;
+        self.nothing_is_lent()?;
+        self.lanes_are_free(mine)?;
         // The host drops those of dead workers when it meets the next one's, once a tick has buried them.
         let most = 2 * self.client.worker_pids().len();
         let tidy = until(|| {
@@ -248,8 +259,21 @@ impl Scene {
         })
     }
 
+    fn lanes_are_free(&self, mine: usize) -> Result<(), Wrong> {
+        let quiet = until(|| (self.lanes() == mine && self.descriptors() <= self.base).then_some(()));
+        quiet.ok_or_else(|| {
+            format!(
+                "{} lanes are taken where {mine} should be; the arbiter has {} descriptors, before it had {}: {:?}",
+                self.lanes(),
+                self.descriptors(),
+                self.base,
+                descriptors_by_name(self.pool.arbiter_pid())
+            )
+        })
+    }
+
     /// Kills the workers and meets the ones after them.
-    fn replace_workers(&mut self) -> Result<(), Wrong> {
+    pub fn replace_workers(&mut self) -> Result<(), Wrong> {
         let workers = self.client.worker_pids();
         for pid in &workers {
             let _ = nix::sys::signal::kill(Pid::from_raw(*pid as i32), Signal::SIGKILL);
@@ -262,14 +286,57 @@ impl Scene {
         self.works(id)
     }
 
+    /// Counts how much memory the only worker has, of which nothing is out yet. [`quiet`](Scene::quiet) looks whether nothing is
+    /// out then.
+    pub fn count_room(&mut self) -> Result<(), Wrong> {
+        // All of what it was born with, one block of a further region, and the rest of that.
+        let (blocks, grown) = self.ask_room(0)?;
+        if grown != 1 {
+            return Err(format!("{blocks} blocks need {grown} further regions, and not one"));
+        }
+        self.room = Some(blocks - 1 + (GROWTH_MIN / BLOCK) as u64 - 1);
+        Ok(())
+    }
+
+    fn ask_room(&self, blocks: u64) -> Result<(u64, u64), Wrong> {
+        let call = self.client.call(APP, "room").args((blocks,)).deadline_ms(DEADLINE_MS);
+        let said = call.execute().and_then(|response| response.parse());
+        said.map_err(|e| format!("room for {blocks} blocks: {e}"))
+    }
+
+    /// Nothing of the worker's memory is out, and none of its result records: all of them can be taken at once.
+    fn nothing_is_lent(&mut self) -> Result<(), Wrong> {
+        let Some(room) = self.room else { return Ok(()) };
+        let regions = until(|| match self.ask_room(room) {
+            Ok((_, 1)) => Some(Ok(())),
+            // Who has noticed late that a client is gone has taken a region for that, which stays for a while.
+            Ok(_) => None,
+            Err(why) => Some(Err(why)),
+        });
+        regions.ok_or_else(|| format!("a worker has no room for {room} blocks, as it had before"))??;
+        let clients: Vec<Client> = (0..RESULT_RECORDS / LANE_CALLS)
+            .map(|_| self.pool.client())
+            .collect::<stokehold::Result<_>>()
+            .map_err(|e| format!("one more client: {e}"))?;
+        let mut all = Vec::new();
+        for client in &clients {
+            for _ in 0..LANE_CALLS {
+                let call = client.call(APP, "run").args((self.id() as i64,)).deadline_ms(DEADLINE_MS);
+                all.push(call.submit().map_err(|e| format!("submit: {e}"))?);
+            }
+        }
+        let results: stokehold::Result<Vec<Response>> = all.into_iter().map(Pending::wait).collect();
+        results.map(drop).map_err(|e| format!("of {RESULT_RECORDS} results at once one is an error: {e}"))
+    }
+
     /// Lanes that are not free.
     pub fn lanes(&self) -> usize {
-        (0..64).filter(|index| self.registry.lane(*index) != LaneState::Free).count()
+        (0..MAX_LANES).filter(|index| self.registry.lane(*index) != LaneState::Free).count()
     }
 
     /// The lane that was opened last.
     pub fn newest_lane(&self) -> Option<(usize, u64)> {
-        (0..64)
+        (0..MAX_LANES)
             .filter_map(|index| match self.registry.lane(index) {
                 LaneState::Open(serial) => Some((index, serial)),
                 _ => None,
@@ -320,13 +387,24 @@ pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 }
 
 /// How many mappings of regions a process has.
-fn mapped(pid: u32, name: &str) -> usize {
+pub fn mapped(pid: u32, name: &str) -> usize {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     maps.lines().filter(|line| line.contains(name)).count()
 }
 
-fn own_descriptors() -> usize {
+/// How many descriptors this process has, and the one that lists them.
+pub fn own_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+/// What the descriptors of a process are, and how many of each.
+fn descriptors_by_name(pid: u32) -> BTreeMap<String, u32> {
+    let mut all = BTreeMap::new();
+    for fd in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        let name = fs::read_link(fd.path()).unwrap_or_default();
+        *all.entry(name.to_string_lossy().split('[').next().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    all
 }
 
 /// Whether a thread sleeps in `futex(2)`.
@@ -335,7 +413,8 @@ pub fn in_futex(pid: u32, tid: u32) -> bool {
     text.split(' ').next().and_then(|number| number.parse().ok()) == Some(libc::SYS_futex)
 }
 
-fn app_thread(pid: u32) -> Option<u32> {
+/// The only thread of a worker that runs apps.
+pub fn app_thread(pid: u32) -> Option<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let is_app = |tid: &u32| {
         fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"))

@@ -113,6 +113,11 @@ impl Tracee {
         Tracee { pid, tid: pid, signal: None, ended_by: None }
     }
 
+    /// The thread's number.
+    pub fn tid(&self) -> Pid {
+        self.tid
+    }
+
     /// The child dies if this process does. Only while it is stopped.
     pub fn bind(&self) -> Result<(), Errno> {
         ptrace::setoptions(self.tid, Options::PTRACE_O_EXITKILL)
@@ -123,7 +128,7 @@ impl Tracee {
         let signal = self.signal.take();
         match ptrace::step(self.tid, signal) {
             Ok(()) => self.wait(),
-            Err(_) => Step::Gone,
+            Err(_) => self.dying(),
         }
     }
 
@@ -136,7 +141,7 @@ impl Tracee {
     ) -> Arrival {
         trail.pcs.clear();
         while !before() {
-            let Some(pc) = self.pc() else { return Arrival::Gone };
+            let Some(pc) = self.pc() else { return self.gone() };
             trail.pcs.push(pc);
             match self.settle(Tracee::step, asleep) {
                 Arrival::There => {}
@@ -178,24 +183,28 @@ impl Tracee {
     /// the process that comes by dies of it, and the process with it: see [`was_trapped`](Tracee::was_trapped).
     fn run_to(&mut self, pc: u64, asleep: Asleep<'_>) -> Arrival {
         let address = pc as ptrace::AddressType;
-        let Ok(original) = ptrace::read(self.tid, address) else { return Arrival::Gone };
+        let Ok(original) = ptrace::read(self.tid, address) else { return self.gone() };
         if ptrace::write(self.tid, address, with_breakpoint(original)).is_err() {
-            return Arrival::Gone;
+            return self.gone();
         }
         let arrival = self.settle(
             |tracee| match ptrace::cont(tracee.tid, tracee.signal.take()) {
                 Ok(()) => tracee.wait(),
-                Err(_) => Step::Gone,
+                Err(_) => tracee.dying(),
             },
             asleep,
         );
         if let Arrival::There | Arrival::Marker = arrival {
             let _ = ptrace::write(self.tid, address, original);
         }
-        if arrival == Arrival::There && self.back_to(pc).is_err() {
-            return Arrival::Gone;
+        match arrival {
+            Arrival::There => match self.back_to(pc) {
+                Ok(()) => Arrival::There,
+                Err(Errno::ESRCH) => self.gone(),
+                Err(_) => Arrival::Gone,
+            },
+            end => end,
         }
-        arrival
     }
 
     fn settle(&mut self, go: impl FnOnce(&mut Tracee) -> Step, asleep: Asleep<'_>) -> Arrival {
@@ -209,6 +218,17 @@ impl Tracee {
                 Step::Asleep => step = self.wait(),
             }
         }
+    }
+
+    /// It is stopped no more, as its process dies: of what is known once it is gone.
+    fn dying(&mut self) -> Step {
+        while self.wait() == Step::Asleep {}
+        Step::Gone
+    }
+
+    fn gone(&mut self) -> Arrival {
+        self.dying();
+        Arrival::Gone
     }
 
     /// A breakpoint was hit: the instruction under it is the next one.
@@ -246,17 +266,10 @@ impl Tracee {
 
     /// Waits until it stops; comes back with [`Step::Asleep`] now and then while [`Alarm`] is set.
     pub fn wait(&mut self) -> Step {
-        let mut status = 0;
-        // SAFETY: `status` is a place for one number.
-        let waited = unsafe { libc::waitpid(self.tid.as_raw(), &mut status, libc::__WALL) };
-        if waited == -1 {
-            return if Errno::last() == Errno::EINTR { Step::Asleep } else { Step::Gone };
-        }
-        if !libc::WIFSTOPPED(status) {
-            let signalled = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
-            self.ended_by = signalled.and_then(|signal| Signal::try_from(signal).ok());
-            return Step::Gone;
-        }
+        let status = match self.stopped() {
+            Ok(status) => status,
+            Err(step) => return step,
+        };
         match Signal::try_from(libc::WSTOPSIG(status)) {
             Ok(Signal::SIGSTOP) if status >> 16 == 0 => Step::Marker,
             Ok(Signal::SIGTRAP) => Step::Done,
@@ -266,6 +279,22 @@ impl Tracee {
             }
             _ => Step::Done,
         }
+    }
+
+    /// As [`wait`](Tracee::wait), for who wants to know all that the kernel says of a stop.
+    pub fn stopped(&mut self) -> Result<i32, Step> {
+        let mut status = 0;
+        // SAFETY: `status` is a place for one number.
+        let waited = unsafe { libc::waitpid(self.tid.as_raw(), &mut status, libc::__WALL) };
+        if waited == -1 {
+            return Err(if Errno::last() == Errno::EINTR { Step::Asleep } else { Step::Gone });
+        }
+        if !libc::WIFSTOPPED(status) {
+            let signalled = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
+            self.ended_by = signalled.and_then(|signal| Signal::try_from(signal).ok());
+            return Err(Step::Gone);
+        }
+        Ok(status)
     }
 
     /// Waits until it stops, however long that takes.
@@ -282,6 +311,11 @@ impl Tracee {
     pub fn kill(mut self) {
         let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
         while self.wait() != Step::Gone {}
+    }
+
+    /// Lets it go its way, untraced. Only while it is stopped.
+    pub fn let_go(self) {
+        let _ = ptrace::detach(self.tid, self.signal);
     }
 
     /// Whether it is gone because a thread that is not traced ran into a breakpoint.

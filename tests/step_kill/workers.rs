@@ -1,6 +1,12 @@
 //! A worker is killed after every instruction between the wake-up for a call and the next sleep: find, claim, the
 //! look at the client's own record, begin record, decode, app, result, DONE, bell, end of the begin record, park; and,
 //! where the app defers its answer, the begin record that takes the thread's place.
+//!
+//! A3: a worker that is killed before it has begun has not begun: the caller that waited is served by the next one, and
+//! nothing runs twice. B13: one that is killed between the store that publishes and the wake-up behind it leaves a caller
+//! asleep, who has the result all the same (`worker-waiting`, `worker-alert`, `worker-deferred`). B14: one that was woken,
+//! and is killed before it has done anything, takes the wake-up along; the call does not wait for ever (the first
+//! positions of each path, `worker-of-two` with another one that sleeps beside the call).
 
 use crate::Ways;
 use crate::app::{APP, answer};
@@ -114,14 +120,15 @@ fn follows_on(path: &Path) -> bool {
     path.mode == Mode::Spin || path.lane == Lane::Cold
 }
 
-/// Kills the worker after `at` instructions of the path; without `at` when it is through, and notes the way.
+/// Kills the worker after `at` instructions of the path; without `at` when it is through, and notes the way. `false`: see
+/// [`Ways::arrived`].
 pub fn round(
     scene: &mut Scene,
     path: &Path,
     at: Option<usize>,
     ways: &mut Ways,
     tally: &mut Tally,
-) -> Result<(), Wrong> {
+) -> Result<bool, Wrong> {
     if path.lane != Lane::Cold {
         // So that the worker has mapped the lane, and the client the worker's results. The last one is hot.
         let warm = scene.id();
@@ -215,24 +222,11 @@ pub fn round(
         };
     }
     drop(alarm);
-    match arrival {
-        // Its control thread heard something just then. Once more, without breakpoints.
-        Arrival::Gone if tracee.was_trapped() && !ways.plain => {
-            if path.client == Client::Waiting {
-                scene.caller.as_mut().ok_or("no caller")?.outcome();
-            }
-            drop((pending, behind, watching, fresh));
-            tally.trapped += 1;
-            ways.plain = true;
-            let result = round(scene, path, at, ways, tally);
-            ways.plain = false;
-            return result;
+    if !ways.arrived(arrival, &tracee, at, tally)? {
+        if path.client == Client::Waiting {
+            scene.caller.as_mut().ok_or("no caller")?.outcome();
         }
-        Arrival::Gone | Arrival::Marker => {
-            return Err(format!("the worker ended by itself, signal {:?}", tracee.ended_by()));
-        }
-        Arrival::Asleep if at.is_some_and(|at| at < ways.path.len()) => tally.missed += 1,
-        _ => {}
+        return Ok(false);
     }
     tally.pc = tracee.pc();
     let fate = |index: usize, id: u64| {
@@ -266,7 +260,7 @@ pub fn round(
     let next = scene.id();
     scene.works(next)?;
     match scene.journal.runs(id) {
-        0 | 1 => Ok(()),
+        0 | 1 => Ok(true),
         runs => Err(format!("{outcome:?}, and later it had run {runs} times")),
     }
 }

@@ -4,6 +4,7 @@
 //! fails on some machine, it is the rule that has to be looked at there, not only the code. Nothing here asserts
 //! that something is fast.
 
+#[allow(dead_code)] // each of its users has its own needs
 #[path = "../common/harness.rs"]
 mod harness;
 

@@ -196,7 +196,7 @@ pub fn if_respawned() {
     }
     process::unset_env(RESPAWNED).unwrap();
     let stdin = std::io::stdin();
-    assert!(socket::is_unix_stream(stdin.as_fd()));
+    assert!(socket::is_unix_stream(stdin.as_fd()).unwrap());
     let mut expected = [0; 8];
     socket::recv(stdin.as_fd(), &mut expected).unwrap();
     let same = u64::from_be_bytes(expected) == process::exe_identity().unwrap();

@@ -55,6 +55,34 @@ static void probe_allowed(void)
     probed[5] = stk_version() ? STK_OK : STK_APP;
 }
 
+/* Of the context that this worker is in. */
+static const stk_call *probed_call;
+static stk_reply *probed_reply;
+static stk_sink *probed_sink;
+static stk_inbox *probed_inbox;
+static stk_deferred *probed_deferred;
+
+static void probe_refused_in_a_call(void)
+{
+    stk_sink *sink = NULL;
+    stk_inbox *inbox = NULL;
+    stk_result *item = NULL;
+    stk_lease lease;
+    probed[0] = stk_call_sink(probed_call, NULL, &sink);
+    probed[1] = stk_call_started(probed_call, probed_reply, &sink, &inbox);
+    probed[2] = stk_call_lease(probed_call, 10, &lease);
+    if (!probed_sink) return;
+    probed[3] = stk_sink_send(probed_sink);
+    probed[4] = stk_sink_finish(probed_sink);
+    probed[5] = stk_inbox_next(probed_inbox, 0, &item);
+}
+
+static void probe_refused_later(void)
+{
+    stk_lease lease;
+    probed[0] = stk_deferred_lease(probed_deferred, 10, &lease);
+}
+
 static _Atomic bool in_the_host;
 
 static void touch(const char *name)
@@ -73,6 +101,8 @@ static void on_message(uintptr_t user, uint32_t level, stk_str target, stk_str m
     const int what = atomic_exchange(&probe, 0);
     if (what == 1) probe_refused(), probes_done++;
     if (what == 2) probe_allowed(), probes_done++;
+    if (what == 3) probe_refused_in_a_call(), probes_done++;
+    if (what == 4) probe_refused_later(), probes_done++;
 }
 
 /* --- the app --- */
@@ -139,10 +169,53 @@ static stk_status pool_inside(const stk_call *call, stk_reply *reply)
     return status ? STK_APP : stk_reply_i64(reply, answer);
 }
 
+/* Has the library speak on this thread: no object lies there, and it says so. */
+static void speak(void) { stk_sender_free((stk_sender *)1); }
+
+/* Of so many things that the callback does when the library speaks, how many were refused. */
+static int refused(int what, int n)
+{
+    int refused = 0;
+    for (int i = 0; i < n; i++) probed[i] = STK_OK;
+    probe = what;
+    speak();
+    for (int i = 0; i < n && !probe; i++) refused += probed[i] == STK_REENTRANT;
+    return refused;
+}
+
+/* Before and in a context, whose opener has sent 5: what was refused has changed nothing. */
+static stk_status context(const stk_call *call, stk_reply *reply)
+{
+    stk_sink *sink = NULL;
+    stk_inbox *inbox = NULL;
+    stk_result *item = NULL;
+    stk_status status;
+    int64_t n = 0;
+    probed_call = call, probed_reply = reply, probed_sink = NULL;
+    if ((status = stk_reply_i64(reply, 3))) return status;
+    if (refused(3, 3) != 3) return say(reply, false, "before the start");
+    if ((status = stk_call_started(call, reply, &sink, &inbox))) return status;
+    probed_sink = sink, probed_inbox = inbox;
+    if ((status = stk_reply_i64(stk_sink_item(sink), 4))) return status;
+    if (refused(3, 6) != 6) return say(reply, false, "in the context");
+    if ((status = stk_sink_send(sink)) || (status = stk_inbox_next(inbox, STK_FOREVER, &item))) return status;
+    return stk_result_i64(item, &n) ? STK_BAD_REQUEST : stk_reply_i64(reply, n);
+}
+
+static void deferred(uintptr_t user, stk_deferred *later)
+{
+    (void)user;
+    probed_deferred = later;
+    stk_reply_i64(stk_deferred_reply(later), refused(4, 1));
+    stk_deferred_answer(later, STK_OK);
+}
+
 static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
 {
     int64_t n = 0;
     calls++;
+    if (called(call, "deferred")) return stk_call_defer(call, reply, 0, deferred);
+    if (called(call, "context")) return context(call, reply);
     if (called(call, "user")) return stk_reply_bool(reply, user == (uintptr_t)&instance_data && instance_data >= 100);
     if (called(call, "inits")) return stk_reply_i64(reply, inits);
     if (called(call, "calls")) return stk_reply_i64(reply, calls);
@@ -287,6 +360,24 @@ static void a_log_callback_may_read_and_free(void)
     for (int i = 0; i <= 5; i++) IS(STK_OK, probed[i]);
 }
 
+static void nor_may_one_in_a_call(void)
+{
+    host h = host_up(NULL);
+    stk_error *e = NULL;
+    stk_stream *stream = NULL;
+    stk_sender *sender = NULL;
+    stk_value value;
+    int64_t n = 0;
+    WORKS(stk_context_open(h.client, STK_STR("t"), STK_STR("context"), NULL, NULL, &stream, &sender, &e));
+    CHECK(stk_stream_started(stream, &value) == STK_OK && stk_value_i64(&value, &n) == STK_OK && n == 3);
+    IS(STK_OK, stk_args_push_i64(stk_sender_item(sender), 5));
+    WORKS(stk_sender_send(sender, STK_FOREVER, &e));
+    CHECK(next_number(stream) == 4 && end_of(stream) == 5);
+    CHECK(ask(h.client, "deferred", 0) == 1);
+    stk_sender_free(sender), stk_stream_free(stream);
+    host_down(h);
+}
+
 /* Of a death the arbiter speaks, in a process of its own. */
 static void messages_of_the_arbiter(void)
 {
@@ -331,6 +422,7 @@ int main(int argc, char **argv)
         TEST(the_library_from_inside_of_a_call),
         TEST(a_pool_from_inside_of_a_call),
         TEST(a_log_callback_may_not_wait),
+        TEST(nor_may_one_in_a_call),
         TEST(a_log_callback_may_read_and_free),
         TEST(messages_of_the_arbiter),
         TEST(messages_are_what_was_asked_for),

@@ -166,6 +166,22 @@ static inline void host_down(host h)
     stk_pool_free(h.pool);
 }
 
+static inline stk_completions *queue_of(host h)
+{
+    stk_completions *queue = NULL;
+    stk_error *e = NULL;
+    WORKS(stk_completions_new(h.client, &queue, &e));
+    return queue;
+}
+
+/* For a thread: cancels while another one waits. */
+static inline void *cancel_soon(void *canceller)
+{
+    sleep_ms(50);
+    IS(STK_OK, stk_canceller_cancel((stk_canceller *)canceller, NULL));
+    return NULL;
+}
+
 /* Calls an action of the app "t". */
 static inline stk_status run(stk_client *client, const char *action, stk_args *args, stk_result **result, stk_error **e)
 {
@@ -202,6 +218,54 @@ static inline stk_config *workers(size_t n)
 static inline bool called(const stk_call *call, const char *action)
 {
     return stk_str_eq(stk_call_action(call), S(action));
+}
+
+/* Bytes that only item `i` has. */
+static inline void fill(void *data, size_t len, int64_t i)
+{
+    for (size_t at = 0; at < len; at++) ((unsigned char *)data)[at] = (unsigned char)((size_t)i * 31 + at % 251);
+}
+
+static inline bool is_filled(stk_bytes bytes, size_t len, int64_t i)
+{
+    if (bytes.len != len) return false;
+    for (size_t at = 0; at < len; at++)
+        if (((const unsigned char *)bytes.data)[at] != (unsigned char)((size_t)i * 31 + at % 251)) return false;
+    return true;
+}
+
+/* --- items --- */
+
+/* A result that is a number, which is freed; -1 if it is something else. */
+static inline int64_t number(stk_result *item)
+{
+    int64_t n = -1;
+    IS(STK_OK, stk_result_i64(item, &n));
+    stk_result_free(item);
+    return n;
+}
+
+/* The next item, which is a number; -1 if there is none. */
+static inline int64_t next_number(stk_stream *stream)
+{
+    stk_result *item = NULL;
+    stk_error *e = NULL;
+    const stk_status status = stk_stream_next(stream, STK_FOREVER, &item, &e);
+    if (status == STK_END) CHECK(e == NULL && item == NULL);
+    else IS(STK_OK, status);
+    stk_error_free(e);
+    return status == STK_OK ? number(item) : -1;
+}
+
+/* Waits for the end: the number behind the items. */
+static inline int64_t end_of(stk_stream *stream)
+{
+    int64_t n = -1;
+    stk_value value;
+    stk_error *e = NULL;
+    WORKS(stk_stream_wait(stream, STK_FOREVER, &e));
+    CHECK(stk_stream_value(stream, &value) == STK_OK && stk_value_i64(&value, &n) == STK_OK);
+    return n;
 }
 
 /* In an app: the rest of a test's own words about what went wrong in a worker. */

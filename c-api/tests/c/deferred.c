@@ -38,7 +38,7 @@ static void answer(stk_deferred *deferred, int64_t n, int how)
         stk_reply_i64(reply, n);
         break;
     case ABANDONED:
-        while (!stk_deferred_is_abandoned(deferred)) sleep_ms(1);
+        while (!stk_deferred_is_cancelled(deferred)) sleep_ms(1);
         stk_deferred_free(deferred);
         return;
     default: stk_reply_i64(reply, n); break;
@@ -115,7 +115,7 @@ static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
         if (stk_call_defer(call, reply, 0, NULL) != STK_INVALID) return say(reply, false, "NULL");
         if (stk_call_defer(call, NULL, 0, now) != STK_INVALID) return say(reply, false, "no reply");
         if (stk_call_defer(NULL, reply, 0, now) != STK_INVALID) return say(reply, false, "no call");
-        return stk_reply_i64(reply, stk_call_is_abandoned(call) ? -1 : n);
+        return stk_reply_i64(reply, stk_call_is_cancelled(call) ? -1 : n);
     }
     if (called(call, "alive")) {
         for (int i = 0; i < 40; i++) {
@@ -237,14 +237,14 @@ static void nothing(void)
 {
     stk_value value;
     stk_lease lease;
-    CHECK(stk_deferred_reply(NULL) == NULL && stk_deferred_is_abandoned(NULL) && stk_deferred_deadline_ns(NULL) == 0);
+    CHECK(stk_deferred_reply(NULL) == NULL && stk_deferred_is_cancelled(NULL) && stk_deferred_deadline_ns(NULL) == 0);
     IS(STK_INVALID, stk_deferred_answer(NULL, STK_OK));
     IS(STK_INVALID, stk_deferred_args(NULL, &value));
     IS(STK_INVALID, stk_deferred_named_args(NULL, &value));
     IS(STK_INVALID, stk_deferred_lease(NULL, 1, &lease));
     IS(STK_INVALID, stk_deferred_keep_alive(NULL));
     IS(STK_INVALID, stk_call_keep_alive(NULL));
-    CHECK(stk_call_is_abandoned(NULL));
+    CHECK(stk_call_is_cancelled(NULL));
     stk_deferred_free(NULL);
 }
 

@@ -13,7 +13,7 @@ static const stk_str not_utf8 = {"ab\xffz", 4}, null_with_length = {NULL, 1}, to
 /* In a worker: the number of the first line that is not as it should be. */
 #define INVALID(call) (void)(line = line ? line : (call) == STK_INVALID ? 0 : __LINE__)
 
-static int64_t calls_and_replies(const stk_call *call)
+static int64_t calls_and_replies(const stk_call *call, stk_reply *reply)
 {
     int line = 0;
     bool b;
@@ -23,7 +23,11 @@ static int64_t calls_and_replies(const stk_call *call)
     stk_bytes bytes;
     stk_value value;
     stk_lease lease;
+    stk_sink *sink;
+    stk_inbox *inbox;
+    stk_result *item;
     const stk_str texts[] = {not_utf8, null_with_length, too_long};
+    INVALID(stk_call_sink(call, bad[1], &sink));
     EACH_BAD
     {
         INVALID(stk_call_arg(P(stk_call), 0, &value)), INVALID(stk_call_args(P(stk_call), &value));
@@ -39,6 +43,14 @@ static int64_t calls_and_replies(const stk_call *call)
         INVALID(stk_call_i64(call, 0, P(int64_t))), INVALID(stk_call_f64(call, 0, P(double)));
         INVALID(stk_call_str(call, 0, P(stk_str))), INVALID(stk_call_bytes(call, 0, P(stk_bytes)));
         INVALID(stk_call_lease(call, 1, P(stk_lease)));
+        INVALID(stk_call_sink(P(stk_call), NULL, &sink)), INVALID(stk_call_sink(call, NULL, P(stk_sink *)));
+        INVALID(stk_sink_send(P(stk_sink))), INVALID(stk_sink_finish(P(stk_sink)));
+        INVALID(stk_call_started(P(stk_call), reply, &sink, &inbox)), INVALID(stk_call_started(call, P(stk_reply), &sink, &inbox));
+        INVALID(stk_call_started(call, reply, P(stk_sink *), &inbox)), INVALID(stk_call_started(call, reply, &sink, P(stk_inbox *)));
+        INVALID(stk_inbox_next(P(stk_inbox), 0, &item));
+        if (stk_sink_item(P(stk_sink)) || stk_call_client(P(stk_call))) return __LINE__;
+        INVALID(stk_reply_error(P(stk_reply), NULL)), INVALID(stk_reply_error(P(stk_reply), stk_error_new(not_utf8, not_utf8)));
+        INVALID(stk_reply_error(P(stk_reply), stk_error_new(STK_STR("A"), STK_STR("b"))));
         INVALID(stk_reply_none(P(stk_reply))), INVALID(stk_reply_bool(P(stk_reply), true));
         INVALID(stk_reply_i64(P(stk_reply), 1)), INVALID(stk_reply_f64(P(stk_reply), 1));
         INVALID(stk_reply_str(P(stk_reply), STK_STR("x"))), INVALID(stk_reply_bytes(P(stk_reply), "x", 1));
@@ -72,7 +84,7 @@ static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
 {
     int64_t n = 0;
     (void)user;
-    if (called(call, "calls_and_replies")) return stk_reply_i64(reply, calls_and_replies(call));
+    if (called(call, "calls_and_replies")) return n = calls_and_replies(call, reply), stk_reply_i64(reply, n);
     if (called(call, "replies")) return stk_call_i64(call, 0, &n) ? STK_BAD_REQUEST : replies(call, reply, n);
     return stk_call_i64(call, 0, &n) ? STK_BAD_REQUEST : stk_reply_i64(reply, n);
 }
@@ -111,6 +123,7 @@ static void configurations(void)
         IS(STK_INVALID, stk_config_set_wait(P(stk_config), 0));
         IS(STK_INVALID, stk_config_set_timeout_ms(P(stk_config), 1));
         IS(STK_INVALID, stk_config_set_kill_grace_ms(P(stk_config), 1));
+        IS(STK_INVALID, stk_config_set_stall_ms(P(stk_config), 1));
         IS(STK_INVALID, stk_config_set_stop_grace_ms(P(stk_config), 1));
         IS(STK_INVALID, stk_config_set_boot_timeout_ms(P(stk_config), 1));
         IS(STK_INVALID, stk_config_set_start_timeout_ms(P(stk_config), 1));
@@ -198,24 +211,68 @@ static void arguments(void)
 static void calls(void)
 {
     stk_result *result = NULL;
+    stk_stream *stream = NULL;
+    stk_sender *sender = NULL;
+    stk_canceller *canceller = NULL;
+    stk_value value;
     stk_error *e = NULL;
     const stk_str texts[] = {not_utf8, null_with_length, too_long};
     const stk_str t = STK_STR("t"), a = STK_STR("a");
+    stk_completions *queue = NULL;
+    WORKS(stk_completions_new(h.client, &queue, &e));
     EACH_BAD
     {
         stk_args *args = stk_args_new(h.client);
         stk_args_push_i64(args, 1);
         FAILS(STK_INVALID, "`client`", stk_execute(P(stk_client), t, a, args, NULL, &result, &e));
+        args = stk_args_new(h.client);
+        FAILS(STK_INVALID, "`client`", stk_stream_open(P(stk_client), t, a, args, NULL, &stream, &e));
+        args = stk_args_new(h.client);
+        FAILS(STK_INVALID, "`stream`", stk_stream_open(h.client, t, a, args, NULL, P(stk_stream *), &e));
+        FAILS(STK_INVALID, "`client`", stk_stream_to(P(stk_client), t, a, NULL, NULL, queue, 1, &e));
+        FAILS(STK_INVALID, "`completions`", stk_stream_to(h.client, t, a, NULL, NULL, P(stk_completions), 1, &e));
+        FAILS(STK_INVALID, "`completions`", stk_submit_to(h.client, t, a, NULL, NULL, P(stk_completions), 1, &e));
+        FAILS(STK_INVALID, "`stream`", stk_stream_next(P(stk_stream), 0, &result, &e));
+        FAILS(STK_INVALID, "`stream`", stk_stream_wait(P(stk_stream), 0, &e));
+        FAILS(STK_INVALID, "`stream`", stk_stream_canceller(P(stk_stream), &canceller, &e));
+        IS(STK_INVALID, stk_stream_value(P(stk_stream), &value)), IS(STK_INVALID, stk_stream_cancel(P(stk_stream)));
+        IS(STK_INVALID, stk_stream_started(P(stk_stream), &value));
+        args = stk_args_new(h.client);
+        FAILS(STK_INVALID, "`client`", stk_context_open(P(stk_client), t, a, args, NULL, &stream, &sender, &e));
+        FAILS(STK_INVALID, "`stream`", stk_context_open(h.client, t, a, NULL, NULL, P(stk_stream *), &sender, &e));
+        FAILS(STK_INVALID, "`sender`", stk_context_open(h.client, t, a, NULL, NULL, &stream, P(stk_sender *), &e));
+        FAILS(STK_INVALID, "`sender`", stk_sender_send(P(stk_sender), 0, &e));
+        IS(STK_INVALID, stk_sender_finish(P(stk_sender))), IS(STK_INVALID, stk_sender_reclaim(P(stk_sender)));
+        CHECK(stk_sender_item(P(stk_sender)) == NULL);
+        stk_sender_free(P(stk_sender));
+        stk_stream_free(P(stk_stream));
     }
     FAILS(STK_INVALID, "`args`", stk_execute(h.client, t, a, bad[1], NULL, &result, &e));
+    FAILS(STK_INVALID, "`args`", stk_stream_open(h.client, t, a, bad[1], NULL, &stream, &e));
+    FAILS(STK_INVALID, "`args`", stk_context_open(h.client, t, a, bad[1], NULL, &stream, &sender, &e));
+    FAILS(STK_INVALID, "`options`", stk_context_open(h.client, t, a, NULL, bad[1], &stream, &sender, &e));
+    FAILS(STK_INVALID, "`args`", stk_stream_to(h.client, t, a, bad[1], NULL, queue, 1, &e));
+    FAILS(STK_INVALID, "`options`", stk_stream_to(h.client, t, a, NULL, bad[1], queue, 1, &e));
+    CHECK(stk_completions_in_flight(queue) == 0);
+    stk_completions_free(queue);
+    FAILS(STK_INVALID, "`options`", stk_stream_open(h.client, t, a, NULL, bad[1], &stream, &e));
     FAILS(STK_INVALID, "`options`", stk_execute(h.client, t, a, NULL, bad[1], &result, &e));
     FAILS(STK_INVALID, "`result`", stk_execute(h.client, t, a, NULL, NULL, bad[1], &e));
     IS(STK_BAD_REQUEST, stk_execute(h.client, t, a, NULL, NULL, NULL, bad[1]));
     for (size_t i = 0; i < COUNT(texts); i++) {
         FAILS(STK_INVALID, "`app`", stk_execute(h.client, texts[i], a, NULL, NULL, &result, &e));
         FAILS(STK_INVALID, "`action`", stk_execute(h.client, t, texts[i], NULL, NULL, &result, &e));
+        FAILS(STK_INVALID, "`app`", stk_stream_open(h.client, texts[i], a, NULL, NULL, &stream, &e));
+        FAILS(STK_INVALID, "`action`", stk_stream_open(h.client, t, texts[i], NULL, NULL, &stream, &e));
     }
-    CHECK(result == NULL && ask(h.client, "i64", 5) == 5);
+    CHECK(result == NULL && stream == NULL && sender == NULL && canceller == NULL && ask(h.client, "i64", 5) == 5);
+    WORKS(stk_stream_open(h.client, t, STK_STR("i64"), NULL, NULL, &stream, &e)); /* without arguments, which is not right */
+    FAILS(STK_INVALID, "`result`", stk_stream_next(stream, 0, bad[1], &e));
+    EACH_BAD IS(STK_INVALID, stk_stream_value(stream, P(stk_value)));
+    EACH_BAD IS(STK_INVALID, stk_stream_started(stream, P(stk_value)));
+    EACH_BAD FAILS(STK_INVALID, "`canceller`", stk_stream_canceller(stream, P(stk_canceller *), &e));
+    FAILS(STK_BAD_REQUEST, "index 0", stk_stream_next(stream, STK_FOREVER, &result, &e)); /* nothing was lost */
+    stk_stream_free(stream);
 }
 
 static void results_and_values(void)

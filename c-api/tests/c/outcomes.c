@@ -17,6 +17,10 @@ static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
     if (called(call, "exit")) return stk_call_i64(call, 0, &n) ? STK_BAD_REQUEST : (_exit((int)n), STK_OK);
     if (called(call, "exit_with_handlers")) exit(0);
     if (called(call, "sleep")) return stk_call_i64(call, 0, &n) ? STK_BAD_REQUEST : (sleep_ms(n), STK_OK);
+    if (called(call, "doze")) { /* and says when it has begun */
+        const int fd = open("dozing", O_CREAT | O_EXCL, 0600);
+        return fd < 0 ? STK_APP : (close(fd), sleep_ms(600000), STK_OK);
+    }
     if (called(call, "nap")) { /* looks up from its work */
         while (!stk_call_check_deadline(call)) sleep_ms(1);
         return stk_call_check_deadline(call);
@@ -55,6 +59,12 @@ static void every_accessor_of_nothing(void)
     CHECK(stk_error_started(NULL) == -1 && stk_error_worker_pid(NULL) == 0 && stk_error_errno(NULL) == 0);
     CHECK(stk_error_cause(NULL, &detail) == STK_CAUSE_UNKNOWN && detail == 0);
     CHECK(stk_error_bound(NULL, &limit) == STK_BOUND_UNKNOWN && limit == 0);
+    CHECK(stk_error_limit(NULL) == STK_LIMIT_UNKNOWN && stk_error_cancelled_by(NULL) == STK_BY_UNKNOWN);
+    CHECK(stk_error_stalled_ms(NULL) == 0);
+    uint32_t pid = 1;
+    uint16_t life = 1;
+    CHECK(strcmp(stk_error_source(NULL, &pid, &life), "") == 0 && pid == 0 && life == 0);
+    CHECK(stk_error_relay_count(NULL) == 0 && strcmp(stk_error_relay(NULL, 0, NULL, NULL), "") == 0);
     CHECK(stk_error_print(NULL) == 1);
 }
 
@@ -111,19 +121,46 @@ static stk_status run_for(host h, const char *action, int64_t n, uint64_t deadli
     return stk_execute(h.client, STK_STR("t"), S(action), args, &options, NULL, e);
 }
 
+/* Has a worker begun with ten minutes of sleep when the deadline passes. How long it takes to begin is the machine's, and the
+ * tool's that this runs under: one that passes before is said to have, leaves nothing behind, and a longer one is tried. */
+static stk_status put_to_sleep(host h, stk_error **e)
+{
+    stk_status status = STK_OK;
+    for (uint64_t deadline_ms = 50; deadline_ms < 60000; deadline_ms *= 2) {
+        stk_error_free(*e), *e = NULL;
+        status = run_for(h, "sleep", 600000, deadline_ms, e);
+        if (status != STK_DEADLINE || stk_error_started(*e) != 0) break;
+    }
+    return status;
+}
+
 static void a_deadline_tells_whether_it_had_begun(void)
 {
     stk_config *config = workers(1);
     stk_config_set_kill_grace_ms(config, 600000);
     host h = host_up(config);
     stk_error *e = NULL;
-    IS(STK_DEADLINE, run_for(h, "sleep", 600000, 50, &e)); /* the only worker goes on with it */
+    IS(STK_DEADLINE, put_to_sleep(h, &e));
     CHECK(stk_error_started(e) == 1 && stk_error_worker_pid(e) == 0);
+    CHECK(stk_error_limit(e) == STK_LIMIT_CALL && stk_error_cancelled_by(e) == STK_BY_UNKNOWN);
     CHECK(strstr(stk_error_message(e), "deadline"));
     stk_error_free(e), e = NULL;
+    IS(STK_OK, stk_pool_kill(h.pool, &e)); /* it would be replaced soon, and what comes next would run */
+    host_down(h);
+
+    h = host_up(workers(1));
+    stk_pending *running = NULL;
+    WORKS(stk_submit(h.client, STK_STR("t"), STK_STR("doze"), NULL, NULL, &running, &e));
+    UNTIL(unlink("dozing") == 0); /* the only worker is busy from now on */
     IS(STK_DEADLINE, run_for(h, "i64", 1, 50, &e));
     CHECK(stk_error_started(e) == 0);
     stk_error_free(e), e = NULL;
+    const stk_options options = {.struct_size = sizeof options, .queue_ms = 50};
+    IS(STK_DEADLINE, stk_execute(h.client, STK_STR("t"), STK_STR("i64"), NULL, &options, NULL, &e));
+    CHECK(stk_error_started(e) == 0 && stk_error_limit(e) == STK_LIMIT_QUEUE);
+    stk_error_free(e), e = NULL;
+    IS(STK_PENDING, stk_pending_wait(running, 0, NULL, &e));
+    stk_pending_free(running);
     IS(STK_OK, stk_pool_kill(h.pool, &e));
     host_down(h);
 }
@@ -135,7 +172,7 @@ static void a_worker_that_does_not_let_go_is_replaced(void)
     host h = host_up(config);
     stk_error *e = NULL;
     const int64_t before = ask(h.client, "pid", 0);
-    FAILS(STK_DEADLINE, "", run_for(h, "sleep", 600000, 50, &e));
+    FAILS(STK_DEADLINE, "", put_to_sleep(h, &e));
     CHECK(ask(h.client, "i64", 3) == 3);
     CHECK(ask(h.client, "pid", 0) != before);
     host_down(h);
@@ -213,6 +250,11 @@ static void an_app_error_has_its_words(void)
     IS(STK_APP, run(h.client, "fail", NULL, NULL, &e));
     CHECK(strcmp(stk_error_class(e), "OutOfCoal") == 0);
     CHECK(strstr(stk_error_message(e), "the bunker \xe2\x98\x83 is empty") != NULL);
+    uint32_t from = 0;
+    uint16_t life = 0;
+    CHECK(strcmp(stk_error_source(e, &from, &life), "t") == 0 && from == pid && life != 0);
+    CHECK(strcmp(stk_error_source(e, NULL, NULL), "t") == 0);
+    CHECK(stk_error_relay_count(e) == 0 && strcmp(stk_error_relay(e, 0, &from, &life), "") == 0 && from == 0 && life == 0);
     CHECK(stk_error_worker_pid(e) == 0 && stk_error_cause(e, NULL) == STK_CAUSE_UNKNOWN);
     stk_error_free(e), e = NULL;
     IS(STK_APP, run(h.client, "fail_zero", NULL, NULL, &e)); /* zero bytes do not cut it short */

@@ -44,6 +44,32 @@ static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
         stk_test_panic_next();
         return stk_reply_fail(reply, STK_STR("A"), STK_STR("b"));
     }
+    if (called(call, "in_item") || called(call, "in_send")) { /* a panic over an item is that item's, one over the sink all others' */
+        stk_sink *sink;
+        if (stk_call_sink(call, NULL, &sink)) return STK_APP;
+        if (called(call, "in_item")) stk_test_panic_next();
+        stk_reply_i64(stk_sink_item(sink), 1);
+        if (called(call, "in_send")) stk_test_panic_next();
+        if (stk_sink_send(sink) != STK_PANIC) return STK_APP;
+        stk_reply_i64(stk_sink_item(sink), n);
+        return stk_sink_send(sink);
+    }
+    if (called(call, "echo") || called(call, "in_started") || called(call, "in_next")) { /* a call is not poisoned; an inbox is */
+        stk_sink *sink;
+        stk_inbox *inbox;
+        if (called(call, "in_started")) {
+            stk_test_panic_next();
+            if (stk_call_started(call, reply, &sink, &inbox) != STK_PANIC) return STK_APP;
+        }
+        if (stk_call_started(call, reply, &sink, &inbox)) return STK_APP;
+        if (called(call, "in_next")) {
+            stk_test_panic_next();
+            if (stk_inbox_next(inbox, STK_FOREVER, NULL) != STK_PANIC) return STK_APP;
+        }
+        stk_status status;
+        while (!(status = stk_inbox_next(inbox, STK_FOREVER, NULL))) n++;
+        return status == STK_END ? stk_reply_i64(reply, n) : status;
+    }
     if (called(call, "in_reply_lease")) {
         if (stk_call_lease(call, 10, &lease)) return STK_APP;
         stk_test_panic_next();
@@ -205,6 +231,83 @@ static void a_result(void)
     host_down(h);
 }
 
+static void a_stream(void)
+{
+    host h = host_up(NULL);
+    stk_error *e = NULL;
+    stk_value value;
+    stk_canceller *canceller = NULL;
+    for (int which = 0; which < 5; which++) {
+        stk_stream *stream = NULL;
+        stk_args *args = stk_args_new(h.client);
+        stk_args_push_i64(args, 4);
+        WORKS(stk_stream_open(h.client, STK_STR("t"), STK_STR("i64"), args, NULL, &stream, &e));
+        switch (which) {
+        case 0: PANICS(stk_stream_next(stream, STK_FOREVER, NULL, &e)); break;
+        case 1: PANICS(stk_stream_wait(stream, STK_FOREVER, &e)); break;
+        case 2: PANICS_MUTELY(stk_stream_value(stream, &value)); break;
+        case 3: PANICS_MUTELY(stk_stream_cancel(stream)); break;
+        case 4: PANICS(stk_stream_canceller(stream, &canceller, &e)); break;
+        }
+        POISONED(stk_stream_next(stream, STK_FOREVER, NULL, &e));
+        POISONED(stk_stream_wait(stream, STK_FOREVER, &e));
+        CHECK(canceller == NULL);
+        stk_stream_free(stream);
+    }
+    for (int i = 0; i < 100; i++) CHECK(ask(h.client, "i64", i) == i); /* its place among the 64 is free */
+    host_down(h);
+}
+
+static stk_stream *open_context(host h, const char *action, stk_sender **sender)
+{
+    stk_error *e = NULL;
+    stk_stream *stream = NULL;
+    stk_args *args = stk_args_new(h.client);
+    stk_args_push_i64(args, 4);
+    WORKS(stk_context_open(h.client, STK_STR("t"), S(action), args, NULL, &stream, sender, &e));
+    return stream;
+}
+
+static void a_context(void)
+{
+    host h = host_up(NULL);
+    stk_error *e = NULL;
+    stk_value value;
+    for (int which = 0; which < 5; which++) {
+        stk_sender *sender = NULL;
+        stk_stream *stream = open_context(h, "echo", &sender);
+        stk_args *item = stk_sender_item(sender);
+        switch (which) {
+        case 0: PANICS(stk_sender_send(sender, 0, &e)); break;
+        case 1: PANICS_MUTELY(stk_sender_finish(sender)); break;
+        case 2: PANICS_MUTELY(stk_sender_reclaim(sender)); break;
+        case 3: PANICS_MUTELY(stk_stream_started(stream, &value)); break;
+        case 4: /* one over an item is that item's */
+            PANICS_MUTELY(stk_args_push_i64(item, 1));
+            POISONED(stk_sender_send(sender, 0, &e));
+            IS(STK_OK, stk_args_push_i64(item, 1));
+            WORKS(stk_sender_send(sender, 0, &e));
+            break;
+        }
+        if (which < 3) {
+            POISONED(stk_sender_send(sender, 0, &e));
+            POISONED_MUTELY(stk_sender_finish(sender));
+        }
+        if (which == 3) POISONED(stk_stream_next(stream, 0, NULL, &e));
+        stk_stream_free(stream), stk_sender_free(sender);
+    }
+    stk_sender *sender = NULL;
+    stk_stream *stream = open_context(h, "in_started", &sender);
+    IS(STK_OK, stk_sender_finish(sender));
+    WORKS(stk_stream_wait(stream, STK_FOREVER, &e));
+    stk_stream_free(stream), stk_sender_free(sender);
+    stream = open_context(h, "in_next", &sender);
+    FAILS(STK_APP, "STK_PANIC", stk_stream_wait(stream, STK_FOREVER, &e));
+    stk_stream_free(stream), stk_sender_free(sender);
+    for (int i = 0; i < 100; i++) CHECK(ask(h.client, "i64", i) == i); /* its place among the 64 is free */
+    host_down(h);
+}
+
 /* Functions without a handle. */
 static void the_rest(void)
 {
@@ -247,7 +350,13 @@ static void in_callbacks(void)
     FAILS(STK_APP, "panic", run_i64(h.client, "in_reply_then", 5, NULL, &e));
     FAILS(STK_APP, "STK_PANIC", run_i64(h.client, "in_fail", 5, NULL, &e));
     FAILS(STK_APP, "STK_PANIC", run_i64(h.client, "in_reply_lease", 5, NULL, &e));
+    FAILS(STK_APP, "STK_PANIC", run_i64(h.client, "in_send", 5, NULL, &e));
     stk_result *result = NULL;
+    stk_value list;
+    size_t items = 0;
+    WORKS(run_i64(h.client, "in_item", 5, &result, &e));
+    CHECK(stk_result_value(result, &list) == STK_OK && stk_value_len(&list, &items) == STK_OK && items == 1);
+    stk_result_free(result);
     WORKS(run_i64(h.client, "i64", 6, &result, &e));
     CHECK(stk_result_worker(result) == 1); /* the first worker still */
     stk_result_free(result);
@@ -258,7 +367,7 @@ int main(int argc, char **argv)
 {
     static const stk_app apps[] = {{.struct_size = sizeof(stk_app), .name = "t", .call = app}};
     static const test tests[] = {
-        TEST(a_client), TEST(a_pool), TEST(a_configuration), TEST(arguments), TEST(a_result), TEST(the_rest), TEST(in_callbacks),
+        TEST(a_client), TEST(a_pool), TEST(a_configuration), TEST(arguments), TEST(a_result), TEST(a_stream), TEST(a_context), TEST(the_rest), TEST(in_callbacks),
     };
     stk_error *e = NULL;
     if (stk_init(apps, 1, NULL, &e)) return stk_error_print(e);

@@ -34,14 +34,6 @@ static stk_pending *submit(host h, const char *action, int64_t n, uint64_t deadl
     return pending;
 }
 
-static int64_t number(stk_result *result)
-{
-    int64_t n = -1;
-    IS(STK_OK, stk_result_i64(result, &n));
-    stk_result_free(result);
-    return n;
-}
-
 static host patient(size_t n)
 {
     stk_config *config = workers(n);
@@ -101,6 +93,7 @@ static void cancelled_and_dropped(void)
     stk_pending *running = submit(h, "sleep", 100, 0), *queued = submit(h, "abort", 0, 0), *dropped = submit(h, "abort", 0, 0);
     IS(STK_CANCELLED, stk_pending_cancel(queued, NULL, &e));
     CHECK(stk_error_started(e) == 0 && stk_error_status(e) == STK_CANCELLED);
+    CHECK(stk_error_cancelled_by(e) == STK_BY_CALLER && stk_error_limit(e) == STK_LIMIT_UNKNOWN);
     stk_error_free(e), e = NULL;
     stk_pending_free(dropped); /* neither was ever run: the worker lives */
     WORKS(stk_pending_wait(running, STK_FOREVER, NULL, &e));
@@ -135,14 +128,6 @@ static void sixty_four_in_flight(void)
 
 /* --- completions --- */
 
-static stk_completions *queue_of(host h)
-{
-    stk_completions *queue = NULL;
-    stk_error *e = NULL;
-    WORKS(stk_completions_new(h.client, &queue, &e));
-    return queue;
-}
-
 static void send_to(host h, stk_completions *queue, const char *action, int64_t n, uint64_t token, uint64_t deadline_ms)
 {
     const stk_options options = {.struct_size = sizeof options, .deadline_ms = deadline_ms};
@@ -162,7 +147,7 @@ static stk_completion next(stk_completions *queue)
     stk_completion done;
     memset(&done, 0xee, sizeof done);
     while (stk_completions_next(queue, &done) == STK_PENDING) NEED(readable(queue, 30000));
-    CHECK(done.reserved == 0 && (done.status == STK_OK) == (done.result != NULL));
+    CHECK(done.more == 0 && (done.status == STK_OK) == (done.result != NULL));
     CHECK((done.status == STK_OK) == (done.error == NULL) && stk_error_status(done.error) == done.status);
     return done;
 }

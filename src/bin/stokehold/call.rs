@@ -1,14 +1,16 @@
-//! `stokehold call`: one call of a served pool, with JSON as arguments and result.
+//! `stokehold call`: one call of a served pool, with JSON as arguments and result, or a line of JSON for each item.
 
 use crate::failure::Failure;
 use crate::{help, json, socket};
 use lexopt::Arg::{Long, Short, Value as Word};
 use lexopt::ValueExt;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use stokehold::{Client, Encode, EncodeArgs, Encoder, Error, Kind, Lease, Options, Value, WireError};
+use stokehold::{
+    Client, Encode, EncodeArgs, Encoder, Error, Kind, Lease, Options, Response, Stream, Value, WireError,
+};
 
 /// An argument: a value, or a file whose bytes are lent.
 enum Argument {
@@ -35,6 +37,7 @@ struct Wanted {
     path: Option<PathBuf>,
     deadline_ms: Option<u64>,
     kwargs: Vec<(String, Value)>,
+    stream: bool,
     raw: bool,
     traceback: bool,
     /// App, action, arguments.
@@ -67,19 +70,57 @@ pub fn run(parser: lexopt::Parser) -> Result<ExitCode, Failure> {
             Some(ms) => call.deadline_ms(ms),
             None => call,
         };
-        call.execute()?.into_owned()
+        Ok(match wanted.stream {
+            true => Answer::Stream(Box::new(call.stream()?)),
+            false => Answer::Value(call.execute()?.into_owned()?),
+        })
     });
-    let value = asked.map_err(|error| outcome(&error, wanted.traceback))?;
+    match asked.map_err(|error| outcome(&error, wanted.traceback))? {
+        Answer::Value(value) => show(value, wanted.raw).map_err(unwritten)?,
+        Answer::Stream(stream) => show_all(*stream, wanted.raw, wanted.traceback)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+enum Answer {
+    Value(Value),
+    Stream(Box<Stream>),
+}
+
+/// Each item as it comes, and what the app returned behind them. Whoever reads no further has had enough: then the stream is
+/// cancelled, as it is by the end of this process.
+fn show_all(mut stream: Stream, raw: bool, traceback: bool) -> Result<(), Failure> {
+    let failed = |error: Error| outcome(&error, traceback);
+    let shown = |value| match show(value, raw) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(unwritten(error)),
+    };
+    while let Some(item) = stream.next() {
+        if !shown(item.and_then(Response::into_owned).map_err(failed)?)? {
+            stream.cancel();
+            return Ok(());
+        }
+    }
+    if let Some(value) = stream.value() {
+        shown(value.value().and_then(|value| Ok(value.to_owned()?)).map_err(failed)?)?;
+    }
+    Ok(())
+}
+
+/// One value, at once.
+fn show(value: Value, raw: bool) -> io::Result<()> {
     let text = match &value {
-        Value::Bytes(bytes) if wanted.raw => bytes.clone(),
-        Value::Str(text) if wanted.raw => text.clone().into_bytes(),
+        Value::Bytes(bytes) if raw => bytes.clone(),
+        Value::Str(text) if raw => text.clone().into_bytes(),
         other => (json::print(other, false) + "\n").into_bytes(),
     };
-    let mut out = std::io::stdout();
-    out.write_all(&text)
-        .and_then(|()| out.flush())
-        .map_err(|e| Failure::Run(format!("standard output: {e}")))?;
-    Ok(ExitCode::SUCCESS)
+    let mut out = io::stdout();
+    out.write_all(&text).and_then(|()| out.flush())
+}
+
+fn unwritten(error: io::Error) -> Failure {
+    Failure::Run(format!("standard output: {error}"))
 }
 
 enum Given {
@@ -114,6 +155,7 @@ impl Wanted {
                     let pairs = value.into_dict();
                     wanted.kwargs = pairs.map_err(|_| Failure::usage("--kwargs is no JSON object"))?;
                 }
+                Some(Long("stream")) => wanted.stream = true,
                 Some(Long("raw")) => wanted.raw = true,
                 Some(Long("traceback")) => wanted.traceback = true,
                 Some(Word(word)) => wanted.words.push(word.string()?),
@@ -133,7 +175,7 @@ fn outcome(error: &Error, traceback: bool) -> Failure {
         text = format!("{text}\n{}", app.traceback.trim_end());
     }
     match error.code() as u32 {
-        code @ 1..=10 => Failure::Outcome(text, OUTCOMES + code as u8),
+        code @ 1..=12 => Failure::Outcome(text, OUTCOMES + code as u8),
         _ => Failure::Run(text),
     }
 }

@@ -39,6 +39,7 @@ Commands:
   bench clients      what a call costs among 1,000 clients and 64 workers, and what so many cost
   bench death        how soon a caller knows that its worker or the arbiter was killed, and a new worker is ready
   bench arbiter      what the supervisor costs at rest
+  bench stream       how many items a second, small and of 64 KiB, and what a stream costs beside them
   bench all          all of them
   doctor             whether a pool can run here, and what this machine lacks
   help COMMAND       more about a command
@@ -51,7 +52,7 @@ The log goes to standard error: RUST_LOG=info stokehold doctor
 ";
 
 pub const BENCH: &str = "\
-Usage: stokehold bench call|payload|throughput|tasks|clients|death|arbiter|all [OPTIONS]
+Usage: stokehold bench call|payload|throughput|tasks|clients|death|arbiter|stream|all [OPTIONS]
 
 Measures against baselines in the same run: blocks of calls and blocks of the baseline alternate, so that whatever
 else the machine does hits both. p50 is the median of the blocks' medians, p99 is that of all samples together,
@@ -111,7 +112,12 @@ its socket.
   --threads N                 calls that one worker runs at a time, 1 to 64; 1 by default
   --wait W                    how workers wait: adaptive (the default), park or spin
   --timeout-ms N              longest time of any call; 300000 by default, 0 for no limit
-  --kill-grace-ms N           how long a worker may go on with a call that nobody waits for; 1000 by default
+  --cancel-signal NAME        what a call gets that nobody waits for and that goes on: HUP, INT, QUIT, USR1, USR2, ALRM,
+                              TERM, URG, VTALRM, PROF, WINCH, IO or PWR. None by default; the apps must have a handler
+  --cancel-grace-ms N         how long it may go on until then or, with no signal, until its worker is replaced; 1000 by
+                              default
+  --signal-grace-ms N         how long it may go on after the signal; 1000 by default
+  --kill-grace-ms N           how long a worker that is replaced may go on with it; 1000 by default
   --stop-grace-ms N           how long workers may finish what they run at the end; 30000 by default
   --boot-timeout-ms N         how long a worker may take to become ready; 60000 by default
   --keep-warm-ms N            how long idle shared memory for large payloads is kept; 10000 by default
@@ -146,16 +152,21 @@ with its quotes: '\"text\"'), or @FILE: the bytes of that file, lent in shared m
   -s, --socket PATH    the pool's socket; the default is that of serve
   --deadline-ms N      end after this time, whatever the worker does; the pool's own limit holds as well
   --kwargs JSON        named arguments, an object
-  --raw                a result of bytes or text as it is, without JSON
+  --stream             print each item as it comes, a line of JSON each, and last what the app returned behind them, if it
+                       did. Ctrl-C, or a reader that has had enough (`| head -3`), cancels the call; the pool's own limit
+                       does not hold. Without it all items come at the end, as one list
+  --raw                a result, or an item, of bytes or text as it is, without JSON
   --traceback          an app's error with its traceback
   -h, --help           this text
 
   stokehold call stokehold.demo:Demo add 2 3
   stokehold call --raw stokehold.demo:Demo digest @Cargo.toml
+  stokehold call --stream stokehold.demo:Demo tokens 20 100
 
-Exit status: 0 a result; 1 the pool could not be asked, or a file not be read; 2 the command line makes no sense; else the
-outcome: 11 the app returned an error, 12 its worker died, 13 the deadline passed, 14 cancelled, 15 overloaded, 16 no
-workers, 17 the app cannot read the call or is not there, 18 shared memory was damaged, 19 the daemon died, 20 it is ending.
+Exit status: 0 a result, or as much of a stream as was read; 1 the pool could not be asked, or a file not be read; 2 the
+command line makes no sense; else the outcome: 11 the app returned an error, 12 its worker died, 13 the deadline passed, 14 cancelled, 15 overloaded, 16 no
+workers, 17 the app cannot read the call or is not there, 18 shared memory was damaged, 19 the daemon died, 20 it is ending,
+21 nobody took the items, 22 there was no room for one and the stream does not wait.
 ";
 
 pub const STATUS: &str = "\

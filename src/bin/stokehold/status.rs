@@ -64,6 +64,19 @@ fn readable(status: &Value) -> String {
     if let Some(calls) = status.get("calls") {
         let _ = writeln!(out, "  calls {}", calls_of(calls));
     }
+    if let Some(totals) = status.get("totals") {
+        let of = |name| number(totals, name);
+        let _ = writeln!(
+            out,
+            "  so far {} calls, {} lost with a worker, {} refused; {} workers started, {} dead; {} clients",
+            of("calls"),
+            of("lost_begun") + of("lost_unbegun"),
+            of("refused"),
+            of("workers_started"),
+            of("workers_died"),
+            of("clients")
+        );
+    }
     let (lanes, regions) = (status.get("lanes").cloned(), status.get("regions").cloned());
     let (lanes, regions) = (lanes.unwrap_or_default(), regions.unwrap_or_default());
     let _ = writeln!(

@@ -100,7 +100,7 @@ fn an_error_says_who_and_where() {
     assert_eq!(keys, ["app_path", "action", "traceback", "worker_id"]);
 }
 
-/// Spec 1.3: each fault of a value, in gunicorn's words.
+/// C8; spec 1.3: each fault of a value, in gunicorn's words.
 #[test]
 fn faults_of_values_read_as_gunicorn_writes_them() {
     let cases: &[(&str, &str)] = &[
@@ -165,7 +165,7 @@ fn faults_of_values_read_as_gunicorn_writes_them() {
     assert_eq!(value_of(&hex("017f")), Ok(Value::Bool(true)));
 }
 
-/// Spec 1.4: each fault of a header, in gunicorn's order and words.
+/// C1, C14; spec 1.4: each fault of a header, in gunicorn's order and words.
 #[test]
 fn faults_of_headers_read_as_gunicorn_writes_them() {
     let cases: &[(&str, &str)] = &[
@@ -175,7 +175,10 @@ fn faults_of_headers_read_as_gunicorn_writes_them() {
         ("470963ff ffffffff 0000000000000000", "Invalid magic: b'G\\t', expected b'GD'"),
         ("275c63ff ffffffff 0000000000000000", "Invalid magic: b\"'\\\\\", expected b'GD'"),
         ("272263ff ffffffff 0000000000000000", "Invalid magic: b'\\'\"', expected b'GD'"),
+        ("474400ff ffffffff 0000000000000000", "Unsupported protocol version: 0, expected 1"),
         ("474402ff ffffffff 0000000000000000", "Unsupported protocol version: 2, expected 1"),
+        ("47440001 00000000 0000000000000000", "Unsupported protocol version: 0, expected 1"),
+        ("47440201 00000000 0000000000000000", "Unsupported protocol version: 2, expected 1"),
         ("474401ff ffffffff 0000000000000000", "Unknown message type: 0xff"),
         ("47440106 ffffffff 0000000000000000", "Unknown message type: 0x06"),
         ("47440140 00000000 0000000000000000", "Unknown message type: 0x40"),

@@ -39,6 +39,7 @@ fn session() -> (Vec<u8>, Vec<Frame>) {
     (frames.concat(), expected)
 }
 
+/// C15: split at every byte, and coalesced.
 #[test]
 fn every_cut_of_a_session_gives_the_same_frames() {
     let (bytes, expected) = session();
@@ -55,6 +56,7 @@ fn every_cut_of_a_session_gives_the_same_frames() {
     }
 }
 
+/// C4.
 #[test]
 fn every_prefix_of_every_frame_is_incomplete_and_nothing_else() {
     let step = if cfg!(miri) { 13 } else { 1 };
@@ -69,6 +71,7 @@ fn every_prefix_of_every_frame_is_incomplete_and_nothing_else() {
     }
 }
 
+/// C1.
 #[test]
 fn an_error_stays() {
     let mut decoder = plain();
@@ -88,6 +91,7 @@ fn an_error_stays() {
     }
 }
 
+/// C2: before anything of the body is read or allocated.
 #[test]
 fn a_length_over_the_limit_is_refused_with_the_header() {
     let head = |len: usize| Header { kind: Kind::Chunk, len: len as u32, id: 0 }.encode();
@@ -106,6 +110,7 @@ fn a_length_over_the_limit_is_refused_with_the_header() {
     }
 }
 
+/// C3.
 #[test]
 fn memory_grows_with_what_was_received() {
     let mut decoder = plain();

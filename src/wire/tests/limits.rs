@@ -26,6 +26,7 @@ fn nested(depth: usize) -> Value {
 const FAR: usize = if cfg!(miri) { 600 } else { 1_000_000 };
 const DEEP: Result<(), WireError> = Err(WireError::TooDeep { max: MAX_DEPTH });
 
+/// C5: at 511, 512, 513 and a million levels.
 #[test]
 fn nesting_is_decoded_up_to_the_limit() {
     let depth = |n| value_of(&nested_bytes(n)).map(drop);
@@ -40,6 +41,7 @@ fn nesting_is_decoded_up_to_the_limit() {
     assert_eq!(value_of(&bytes).map(drop), Ok(()));
 }
 
+/// C5.
 #[test]
 fn nesting_within_a_call_counts_from_the_payload() {
     // payload, args, then what is left
@@ -53,6 +55,7 @@ fn nesting_within_a_call_counts_from_the_payload() {
     assert_eq!(call(MAX_DEPTH), DEEP);
 }
 
+/// C5.
 #[test]
 fn nesting_is_encoded_up_to_the_limit() {
     let depth = |n| bytes_of(&nested(n)).map(drop);
@@ -62,6 +65,7 @@ fn nesting_is_encoded_up_to_the_limit() {
     assert_eq!(depth(FAR), DEEP);
 }
 
+/// C5.
 #[test]
 fn nesting_past_any_stack_is_cloned_compared_printed_and_dropped() {
     let value = nested(FAR);
@@ -126,6 +130,7 @@ fn lists_and_dicts_have_at_most_so_many_items() {
     drop(open);
 }
 
+/// C6.
 #[test]
 fn a_message_has_at_most_so_many_values() {
     if cfg!(miri) {
@@ -185,7 +190,7 @@ fn strings_and_bytes_have_at_most_so_many_bytes() {
     }
 }
 
-/// Not a count that a peer wrote, but what it sent, decides what is allocated and how long it takes.
+/// C7: not a count that a peer wrote, but what it sent, decides what is allocated and how long it takes.
 #[test]
 fn a_huge_count_with_few_bytes_costs_nothing() {
     for head in [[0x20, 0xff, 0xff, 0xff, 0xff], [0x21, 0xff, 0xff, 0xff, 0xff]] {
@@ -226,4 +231,19 @@ fn keys_that_are_dicts_are_nesting_too() {
     assert_eq!(keys(MAX_DEPTH + 1), WireError::TooDeep { max: MAX_DEPTH });
     let body = [0x21, 0, 0, 0, 1].repeat(FAR);
     assert_eq!(RequestRef::decode(&body, &NoReferences).unwrap_err(), WireError::TooDeep { max: MAX_DEPTH });
+}
+
+/// Its place was taken, and nothing stands there.
+#[test]
+fn a_limit_that_an_app_passes_over_is_found_in_the_end() {
+    if cfg!(miri) {
+        return; // a gigabyte, though of nothing
+    }
+    let large = vec![0; crate::limits::MAX_MESSAGE + 1];
+    let mut e = Encoder::new(&mut []);
+    let list = e.open_list().unwrap();
+    assert!(matches!(e.bytes(&large), Err(WireError::TooLarge { .. })));
+    e.none().unwrap();
+    e.end(list).unwrap();
+    assert!(!e.is_balanced() && e.close().is_err());
 }

@@ -82,25 +82,16 @@ pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Fa
     };
     report.add(Row {
         bytes: Some(64),
-        p50_us: series[0].p50_us(),
-        p99_us: series[0].p99_us(),
-        baseline: Some(format!("one client, {workers} workers")),
-        baseline_p50_us: series[1].p50_us(),
-        baseline_p99_us: series[1].p99_us(),
-        ratio: series[0].ratio(&series[1]),
         wanted: vec![Wanted::AtMost(Of::Ratio, 1.2)],
-        ..row(format!("echo, {clients} clients, {workers} workers"))
+        ..row(format!("echo, {clients} clients, {workers} workers")).beside(
+            &series[0],
+            &format!("one client, {workers} workers"),
+            &series[1],
+        )
     });
     if let (Some(first), Some(last)) = (processes.first(), processes.last()) {
-        report.add(Row {
-            p50_us: last.connect.p50_us(),
-            p99_us: last.connect.p99_us(),
-            baseline: Some(format!("the first {IN_A_PROCESS}")),
-            baseline_p50_us: first.connect.p50_us(),
-            baseline_p99_us: first.connect.p99_us(),
-            ratio: last.connect.ratio(&first.connect),
-            ..row(format!("connect, of the last {IN_A_PROCESS}"))
-        });
+        let row = row(format!("connect, of the last {IN_A_PROCESS}"));
+        report.add(row.beside(&last.connect, &format!("the first {IN_A_PROCESS}"), &first.connect));
     }
     let further = (clients - 1) as f64;
     let host = processes.first().map(|process| (process.own_kib, process.descriptors));

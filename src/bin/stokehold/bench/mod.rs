@@ -15,6 +15,7 @@ mod procfs;
 mod report;
 mod rig;
 mod stats;
+mod stream;
 mod tasks;
 mod throughput;
 mod wanted;
@@ -46,6 +47,7 @@ pub fn run(parser: lexopt::Parser) -> Result<ExitCode, Failure> {
             Bench::Clients => clients::run(&options, &mut report)?,
             Bench::Death => death::run(&options, &mut report)?,
             Bench::Arbiter => arbiter::run(&options, &mut report)?,
+            Bench::Stream => stream::run(&options, &mut report)?,
         }
     }
     report.finish();

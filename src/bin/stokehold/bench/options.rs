@@ -16,11 +16,12 @@ pub enum Bench {
     Clients,
     Death,
     Arbiter,
+    Stream,
 }
 
 impl Bench {
     /// In the order in which `bench all` runs them.
-    pub const ALL: [Bench; 7] = [
+    pub const ALL: [Bench; 8] = [
         Bench::Call,
         Bench::Payload,
         Bench::Throughput,
@@ -28,6 +29,7 @@ impl Bench {
         Bench::Clients,
         Bench::Death,
         Bench::Arbiter,
+        Bench::Stream,
     ];
 
     pub fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Bench {
             Bench::Clients => "clients",
             Bench::Death => "death",
             Bench::Arbiter => "arbiter",
+            Bench::Stream => "stream",
         }
     }
 }
@@ -151,4 +154,4 @@ fn parse_placement(name: &str) -> Result<Placement, Failure> {
     })
 }
 
-const THERE_IS: &str = "call, payload, throughput, tasks, clients, death, arbiter, and all of them";
+const THERE_IS: &str = "call, payload, throughput, tasks, clients, death, arbiter, stream, and all of them";

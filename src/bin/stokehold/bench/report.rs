@@ -1,6 +1,7 @@
 //! Rows of results: a JSON object a line for programs, a table for people.
 
 use super::place::Placement;
+use super::stats::Series;
 use super::wanted::Wanted;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -32,6 +33,19 @@ pub struct Row {
 }
 
 impl Row {
+    /// This row with our times, beside a baseline's.
+    pub fn beside(self, ours: &Series, name: &str, theirs: &Series) -> Row {
+        Row {
+            p50_us: ours.p50_us(),
+            p99_us: ours.p99_us(),
+            baseline: Some(name.into()),
+            baseline_p50_us: theirs.p50_us(),
+            baseline_p99_us: theirs.p99_us(),
+            ratio: ours.ratio(theirs),
+            ..self
+        }
+    }
+
     pub fn ratio_p99(&self) -> Option<f64> {
         match (self.p99_us, self.baseline_p99_us) {
             (Some(ours), Some(theirs)) if theirs > 0.0 => Some(ours / theirs),

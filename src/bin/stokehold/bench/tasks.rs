@@ -68,16 +68,8 @@ pub fn run(options: &Options, report: &mut Report) -> std::result::Result<(), Fa
         ("task's end to its caller", &by_us.delivery, &by_threads.delivery, None),
         ("added to a task", &by_us.both, &by_threads.both, Some(Wanted::AtMost(Of::P99Us, 200.0))),
     ] {
-        report.add(Row {
-            p50_us: ours.p50_us(),
-            p99_us: ours.p99_us(),
-            baseline: Some("4 threads and a channel".into()),
-            baseline_p50_us: theirs.p50_us(),
-            baseline_p99_us: theirs.p99_us(),
-            ratio: ours.ratio(theirs),
-            wanted: wanted.into_iter().collect(),
-            ..row(case)
-        });
+        let wanted = wanted.into_iter().collect();
+        report.add(Row { wanted, ..row(case).beside(ours, "4 threads and a channel", theirs) });
     }
     drop(further);
     Ok(rig.stop()?)

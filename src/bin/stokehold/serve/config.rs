@@ -1,6 +1,7 @@
 //! What a served pool is configured with. Each setting has one name, as an option (`--boot-timeout-ms`) and in the file
 //! (`boot_timeout_ms`); options override the file.
 
+use nix::sys::signal::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
 use stokehold::{Builder, Mode};
@@ -50,6 +51,9 @@ const SETTINGS: &[(&str, Type)] = &[
     ("threads", Type::Number),
     ("wait", Type::Text),
     ("timeout-ms", Type::Number),
+    ("cancel-signal", Type::Text),
+    ("cancel-grace-ms", Type::Number),
+    ("signal-grace-ms", Type::Number),
     ("kill-grace-ms", Type::Number),
     ("stop-grace-ms", Type::Number),
     ("boot-timeout-ms", Type::Number),
@@ -87,8 +91,13 @@ impl Default for Config {
 impl Config {
     /// What a file says. What is wrong with it comes with its line.
     pub fn read(path: &Path) -> Result<Config, String> {
+        let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Config::parse(path, &text)
+    }
+
+    /// The same of a file that was read.
+    pub fn parse(path: &Path, text: &str) -> Result<Config, String> {
         let shown = path.display();
-        let text = fs::read_to_string(path).map_err(|e| format!("{shown}: {e}"))?;
         let base = path.parent().unwrap_or(Path::new("")).to_owned();
         let mut config = Config { base, ..Config::default() };
         let at = |span: std::ops::Range<usize>, why: &str| {
@@ -96,7 +105,7 @@ impl Config {
             format!("{shown}, line {line}: {why}")
         };
         let table =
-            DeTable::parse(&text).map_err(|e| at(e.span().unwrap_or_default(), e.message().trim_end()))?;
+            DeTable::parse(text).map_err(|e| at(e.span().unwrap_or_default(), e.message().trim_end()))?;
         for (key, value) in table.get_ref() {
             let name = key.get_ref().replace('_', "-");
             let item = match type_of(&name) {
@@ -145,6 +154,9 @@ impl Config {
             ("workers", Item::Number(n)) => builder.workers(narrow(n)?),
             ("threads", Item::Number(n)) => builder.threads(narrow(n)?),
             ("timeout-ms", Item::Number(ms)) => builder.timeout_ms(ms),
+            ("cancel-signal", Item::Text(name)) => builder.cancel_signal(signal_of(&name)?),
+            ("cancel-grace-ms", Item::Number(ms)) => builder.cancel_grace_ms(ms),
+            ("signal-grace-ms", Item::Number(ms)) => builder.signal_grace_ms(ms),
             ("kill-grace-ms", Item::Number(ms)) => builder.kill_grace_ms(ms),
             ("stop-grace-ms", Item::Number(ms)) => builder.stop_grace_ms(ms),
             ("boot-timeout-ms", Item::Number(ms)) => builder.boot_timeout_ms(ms),
@@ -205,6 +217,13 @@ impl Item {
             (Type::List, _) => Err("a list of strings is wanted".into()),
         }
     }
+}
+
+/// A signal by its name, with or without SIG. Whether it can cancel calls, the pool says.
+fn signal_of(name: &str) -> Result<i32, String> {
+    let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
+    let signal: Signal = full.parse().map_err(|_| format!("{name:?} is no signal's name, such as USR1"))?;
+    Ok(signal as i32)
 }
 
 fn narrow<T: TryFrom<u64>>(n: u64) -> Result<T, String> {

@@ -1,6 +1,6 @@
 //! `stokehold serve`: a pool as a daemon of its own, configured by options and by a file.
 
-mod config;
+pub mod config;
 
 use crate::demo::Demo;
 use crate::failure::Failure;
@@ -11,12 +11,27 @@ use std::process::ExitCode;
 use stokehold::{App, Builder, Code, Pool};
 
 /// Serves until it is told to end.
-pub fn run(mut parser: lexopt::Parser) -> Result<ExitCode, Failure> {
+pub fn run(parser: lexopt::Parser) -> Result<ExitCode, Failure> {
+    let Some(mut config) = wanted(parser)? else { return Ok(help::say(help::SERVE)) };
+    let path = match config.socket.take() {
+        Some(path) => path,
+        None => socket::default_path()?,
+    };
+    match builder(config)?.serve(path) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // What is wrong with the configuration is not mended by trying again.
+        Err(error) if error.code() == Code::Config => Err(Failure::Usage(error.to_string())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What options and file say; `None` when help is wanted.
+pub fn wanted(mut parser: lexopt::Parser) -> Result<Option<Config>, Failure> {
     let mut file = None;
     let mut flags: Vec<(String, String)> = Vec::new();
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('h') | Long("help") => return Ok(help::say(help::SERVE)),
+            Short('h') | Long("help") => return Ok(None),
             Short('c') | Long("config") => file = Some(parser.value()?),
             Short('s') => flags.push(("socket".into(), parser.value()?.string()?)),
             Short('w') => flags.push(("workers".into(), parser.value()?.string()?)),
@@ -45,19 +60,11 @@ pub fn run(mut parser: lexopt::Parser) -> Result<ExitCode, Failure> {
         let set = Item::of_flag(&name, value).and_then(|item| config.set(&name, item));
         set.map_err(|why| Failure::usage(format!("--{name}: {why}")))?;
     }
-    let path = match config.socket.take() {
-        Some(path) => path,
-        None => socket::default_path()?,
-    };
-    match builder(config)?.serve(path) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        // What is wrong with the configuration is not mended by trying again.
-        Err(error) if error.code() == Code::Config => Err(Failure::Usage(error.to_string())),
-        Err(error) => Err(error.into()),
-    }
+    Ok(Some(config))
 }
 
-fn builder(config: Config) -> Result<Builder, Failure> {
+/// The pool that is to be served.
+pub fn builder(config: Config) -> Result<Builder, Failure> {
     let mut builder = config.builder;
     let mut apps = config.apps;
     builder = match (config.demo, config.library) {

@@ -6,6 +6,7 @@ use crate::demo::touch_lines;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stokehold::internals::shm::{Region, RegionKind};
+use stokehold::internals::sys::clock;
 use stokehold::{Error, Result};
 
 /// Reads one byte of every line.
@@ -21,6 +22,14 @@ pub struct Filling(Vec<u8>);
 pub struct Copying {
     from: Vec<u8>,
     to: Vec<u8>,
+}
+
+/// Copies one block after the other, from one hot source into as many places as a stream has.
+#[derive(Debug)]
+pub struct CopyingOn {
+    from: Vec<u8>,
+    to: Vec<u8>,
+    next: usize,
 }
 
 /// Maps memory that was written through another mapping, and reads one byte of every line.
@@ -65,6 +74,25 @@ impl Filling {
 impl Copying {
     pub fn new(bytes: usize) -> Copying {
         Copying { from: vec![7; bytes], to: vec![0; bytes] }
+    }
+}
+
+impl CopyingOn {
+    /// Blocks of so many bytes, in a ring of so many places.
+    pub fn new(bytes: usize, places: usize) -> CopyingOn {
+        CopyingOn { from: vec![7; bytes], to: vec![1; bytes * places], next: 0 }
+    }
+
+    /// Copies so many blocks; how many that were a second.
+    pub fn block(&mut self, blocks: u64) -> f64 {
+        let bytes = self.from.len();
+        let start = clock::monotonic_ns();
+        for _ in 0..blocks {
+            let to = &mut self.to[self.next..self.next + bytes];
+            black_box(to).copy_from_slice(black_box(&self.from));
+            self.next = (self.next + bytes) % self.to.len();
+        }
+        blocks as f64 * 1e9 / (clock::monotonic_ns() - start).max(1) as f64
     }
 }
 

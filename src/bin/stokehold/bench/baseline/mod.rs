@@ -5,14 +5,16 @@ mod channel;
 mod kid;
 mod memory;
 mod partner;
+mod ring;
 mod socket;
 mod table;
 mod word;
 
 pub use channel::Channel;
 pub use kid::Kid;
-pub use memory::{Copying, Filling, FirstFilling, FirstReading, Reading};
+pub use memory::{Copying, CopyingOn, Filling, FirstFilling, FirstReading, Reading};
 pub use partner::Partner;
+pub use ring::{BareRing, BareRings};
 pub use socket::Socket;
 pub use table::Table;
 pub use word::{ByFutex, BySpin, ByYield};

@@ -5,10 +5,10 @@
 //! line 0  gate      0: sleep; otherwise the way in which to serve
 //! line 1  request   counts up; STOP ends the block
 //! line 2  response  the number that was answered
-//! line 3+ slots     of the call table
+//! line 3+ slots     of the call table; the rings' bell
 //! ```
 
-use super::{Kid, table, word};
+use super::{Kid, ring, table, word};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use stokehold::Result;
@@ -26,6 +26,10 @@ pub enum Way {
     Table = 4,
     Words = 5,
     Claims = 6,
+    Ring = 7,
+    SpunRing = 8,
+    Rings = 9,
+    SpunRings = 10,
 }
 
 /// The process and the words that it shares with us.
@@ -81,6 +85,10 @@ fn serve(words: &SharedWords, region: &Region) {
             way if way == Way::Table as u32 => table::serve(words, region, Way::Table),
             way if way == Way::Words as u32 => table::serve(words, region, Way::Words),
             way if way == Way::Claims as u32 => table::serve(words, region, Way::Claims),
+            way if way == Way::Ring as u32 => ring::serve(words, region, Way::Ring),
+            way if way == Way::SpunRing as u32 => ring::serve(words, region, Way::SpunRing),
+            way if way == Way::Rings as u32 => ring::serve(words, region, Way::Rings),
+            way if way == Way::SpunRings as u32 => ring::serve(words, region, Way::SpunRings),
             way => word::serve(words, way),
         }
         words.u32(RESPONSE).store(STOP, Ordering::Release);

@@ -135,4 +135,4 @@ const CLAIMED: u64 = 2;
 const ANSWERED: u64 = 3;
 const WORDS: usize = 8;
 const START: usize = 64; // after the region's own header
-const LEN: usize = 16 << 10;
+const LEN: usize = 128 << 10; // the rings need the rest

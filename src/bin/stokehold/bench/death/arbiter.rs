@@ -40,14 +40,8 @@ pub fn run(options: &Options, report: &mut Report, place: &Place) -> Result<()> 
                 wait: Some(wait),
                 placement: Some(place.placement()),
                 threads: Some(1),
-                p50_us: series.p50_us(),
-                p99_us: series.p99_us(),
-                baseline: Some("its pidfd".into()),
-                baseline_p50_us: times.handle.p50_us(),
-                baseline_p99_us: times.handle.p99_us(),
-                ratio: series.ratio(&times.handle),
                 wanted: vec![Wanted::AtMost(Of::P99Us, limit_us)],
-                ..Row::default()
+                ..Row::default().beside(series, "its pidfd", &times.handle)
             });
         }
     }

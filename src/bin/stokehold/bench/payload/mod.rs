@@ -192,16 +192,8 @@ impl Payload<'_> {
         theirs: &Series,
         at_most: Option<f64>,
     ) {
-        self.report.add(Row {
-            p50_us: ours.p50_us(),
-            p99_us: ours.p99_us(),
-            baseline: Some(name.into()),
-            baseline_p50_us: theirs.p50_us(),
-            baseline_p99_us: theirs.p99_us(),
-            ratio: ours.ratio(theirs),
-            wanted: at_most.map(|limit| Wanted::AtMost(Of::Ratio, limit)).into_iter().collect(),
-            ..self.row(case, bytes)
-        });
+        let wanted = at_most.map(|limit| Wanted::AtMost(Of::Ratio, limit)).into_iter().collect();
+        self.report.add(Row { wanted, ..self.row(case, bytes).beside(ours, name, theirs) });
     }
 
     fn row(&self, case: &str, bytes: usize) -> Row {

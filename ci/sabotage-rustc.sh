@@ -1,0 +1,3 @@
+#!/bin/sh
+# For RUSTC_WORKSPACE_WRAPPER: this workspace, and nothing that it depends on, with its switches.
+exec "$@" --cfg sabotage
