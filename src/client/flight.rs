@@ -495,7 +495,7 @@ impl Flight {
         if let (State::Running, Some(life)) = (word.state(), word.life())
             && self.is_dying(life)
         {
-            // An exit with status 0 cannot be told before the process is gone: it is worth a wait.
+            // The arbiter may not have found out yet what of: it is worth a wait.
             let since = *dying_since.get_or_insert_with(clock::monotonic_ns);
             let known = self.sent.shared.registry.death(life).is_some();
             if known || clock::monotonic_ns() - since >= CAUSE_WAIT_NS {

@@ -48,17 +48,33 @@ pub fn task_count() -> Result<usize> {
     Ok(fs::read_dir("/proc/self/task").map_err(named_io("opendir"))?.count())
 }
 
-/// How a process that is on its way out will have ended, while its memory is still being torn down: the last field
-/// of `/proc/PID/stat`. `None` where that cannot be told, which includes an exit with status 0. See `proc(5)`.
+/// How a process that is on its way out will have ended, while its memory is still being torn down: from the flags, the
+/// pending signals and the status in `/proc/PID/stat`. `None` where that cannot be told. See `proc(5)`.
 pub fn exit_hint(pid: Pid) -> Option<ExitStatus> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let code: i32 = stat.trim_end().rsplit(' ').next()?.parse().ok()?;
+    exit_status_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn exit_status_of(stat: &str) -> Option<ExitStatus> {
+    // The name comes second, in brackets, and may have any characters.
+    let (_, behind) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = behind.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let code = i32::try_from(field(52)?).ok()?;
     match (code & 0x7f, code >> 8 & 0xff) {
-        (0, 0) => None,
+        // Nobody ended it, or one of its threads did, with 0. Then the first thread is on its way out, or has a SIGKILL of
+        // its own: one for the process would be in the status.
+        (0, 0) => {
+            let (flags, pending) = (field(9)?, field(31)?);
+            (flags & PF_EXITING != 0 || pending & 1 << (libc::SIGKILL - 1) != 0)
+                .then_some(ExitStatus::Exited(0))
+        }
         (0, status) => Some(ExitStatus::Exited(status)),
         (signal, _) => Some(ExitStatus::Signaled(signal)),
     }
 }
+
+/// The flag of a thread that is on its way out, see `include/linux/sched.h`.
+const PF_EXITING: u64 = 0x4;
 
 /// Copies this process, which must have one task.
 ///
@@ -196,6 +212,31 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn how_it_ends_is_told_before_it_is_over() {
+        let stat = |flags: u64, pending: u64, status: i32| {
+            let mut fields = ["0"; 52].map(str::to_owned);
+            fields[0] = "4711".into();
+            fields[1] = "(a) R (b c)".into();
+            fields[2] = "S".into();
+            fields[8] = flags.to_string();
+            fields[30] = pending.to_string();
+            fields[51] = status.to_string();
+            fields.join(" ") + "\n"
+        };
+        let kill = 1 << (libc::SIGKILL - 1);
+        assert_eq!(exit_status_of(&stat(0x40_0000, 1, 0)), None);
+        assert_eq!(exit_status_of(&stat(0x40_0004, 0, 0)), Some(ExitStatus::Exited(0)));
+        assert_eq!(exit_status_of(&stat(0x40_0000, kill, 0)), Some(ExitStatus::Exited(0)));
+        assert_eq!(exit_status_of(&stat(0x40_0000, kill, 3 << 8)), Some(ExitStatus::Exited(3)));
+        assert_eq!(exit_status_of(&stat(0x40_0004, 0, 11 | 0x80)), Some(ExitStatus::Signaled(11)));
+        for broken in ["", ")", "4711 (a) S 1 2", &stat(0, 0, 0)[..20]] {
+            assert_eq!(exit_status_of(broken), None, "{broken}");
+        }
+        let own = fs::read_to_string("/proc/self/stat").unwrap();
+        assert_eq!((own.split_ascii_whitespace().count() >= 52, exit_status_of(&own)), (true, None));
     }
 
     #[test]

@@ -127,6 +127,13 @@ impl App for Faults {
                 #[expect(clippy::disallowed_methods, reason = "what an app must not do, and does")]
                 process::exit(status)
             }
+            // Its memory is taken apart for longer than callers wait for a cause.
+            "exit_large" => {
+                let (bytes, status): (usize, i32) = args.parse()?;
+                std::mem::forget(std::hint::black_box(vec![1_u8; bytes]));
+                #[expect(clippy::disallowed_methods, reason = "what an app must not do, and does")]
+                process::exit(status)
+            }
             "kill" => {
                 sys::raise(Signal::SIGKILL)?;
                 Err(ctx.error("Alive", "survived SIGKILL"))

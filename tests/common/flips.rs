@@ -4,7 +4,7 @@
 //! that, so that every moment's picture of it has its length and only these letters.
 
 use crate::app::{Faults, Random, range};
-use crate::hostile::{read, write};
+use crate::hostile::{read, swap, write};
 use crate::proc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -93,10 +93,9 @@ fn flip(seed: u64, ms: u64, what: &str, place: &str) -> Result<Reply> {
 }
 
 fn turn(at: usize) {
-    match read(at) {
-        A => write(at, B),
-        B => write(at, A),
-        _ => {}
+    // In one step: what is not a letter any more belongs to somebody else.
+    if !swap(at, A, B) && read(at) == B {
+        swap(at, B, A);
     }
 }
 

@@ -4,6 +4,7 @@ use crate::app::{Faults, Random, begin, range, until_open};
 use crate::nested::keep;
 use crate::{flips, frames, lies, proc};
 use std::ffi::CString;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, process, ptr};
 use stokehold::internals::ring::{Generation, Life, Reason, Word};
@@ -123,6 +124,13 @@ fn likely(random: &mut Random, line: usize, life: u16) {
 pub fn read(at: usize) -> u64 {
     // SAFETY: none, as with `scribble`: inside a mapping of this process, aligned, and whatever is there is a number.
     unsafe { ptr::without_provenance::<u64>(at).read_volatile() }
+}
+
+/// Whether it was `from`, and is `to` now.
+pub fn swap(at: usize, from: u64, to: u64) -> bool {
+    // SAFETY: none, as above.
+    let word = unsafe { AtomicU64::from_ptr(ptr::without_provenance_mut(at)) };
+    word.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 pub fn write<T>(at: usize, value: T) {

@@ -12,6 +12,7 @@ use stokehold::{Cause, Code, Kind};
 
 crate::tests! {
     each_way_to_die_is_told_with_its_cause,
+    an_exit_that_takes_long_is_told_with_its_status,
     an_idle_worker_dies_and_no_caller_sees_it,
     killed_before_it_looks_and_the_call_is_run_by_another,
     killed_in_its_first_call_is_no_failed_boot,
@@ -54,6 +55,20 @@ fn each_way_to_die_is_told_with_its_cause() -> Outcome {
         }
     }
     works(&client);
+    Ok(())
+}
+
+fn an_exit_that_takes_long_is_told_with_its_status() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    for status in [0, 3, 0, 0] {
+        let before = ready(&client, 1, &[]);
+        let error = fails(call(&client, "exit_large").args((1 << 30, status)).execute());
+        let Kind::WorkerDied { pid, cause, started: true } = *error.kind() else { panic!("{error}") };
+        assert_eq!((pid, cause), (Some(before[0]), Cause::Exit(status)), "{error}");
+        ready(&client, 1, &before);
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use stokehold::Value;
+use stokehold::internals::sys::signal::Saved;
 
 crate::tests! {
     a_daemon_by_its_file_and_by_options,
@@ -25,6 +26,8 @@ const DEMO: &str = "stokehold.demo:Demo";
 pub fn program() -> Result<Command, Skip> {
     let path = option_env!("CARGO_BIN_EXE_stokehold");
     let mut command = Command::new(path.ok_or_else(|| Skip("built without the feature cli".into()))?);
+    // A shell starts what it runs in the background with SIGINT ignored, and that is handed down.
+    Saved::now().unwrap().not_ignoring(Signal::SIGINT).restore().unwrap();
     command.stdin(Stdio::null()).env_remove("RUST_LOG").env_remove("XDG_RUNTIME_DIR");
     Ok(command)
 }

@@ -62,9 +62,9 @@ const FILLING: i64 = 32;
 const WINDOW: i64 = 2;
 
 impl Path {
-    /// Whether most of the way is that of [`Way::All`], or of a context.
-    pub fn is_anothers(&self) -> bool {
-        matches!(self.way, Way::Wrap | Way::Full | Way::Drop)
+    /// Whether it goes through a whole stream or context.
+    pub fn is_long(&self) -> bool {
+        self.way != Way::Cancel
     }
 }
 
