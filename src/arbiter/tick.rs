@@ -89,7 +89,9 @@ impl Arbiter<'_> {
                         if let Some(requests) = &lane.requests
                             && let (OwnRecord::Queued(generation), deadline) = requests.own(call)
                             && generation == word.generation()
-                            && let alive = line.alive_ns().min(now)
+                            && let alive = line.alive_ns()
+                            // A time to come was written by nobody: it would put the deadline off at each look.
+                            && let alive = if alive <= clock::monotonic_ns() { alive } else { 0 }
                             && let Deadline(Some(deadline)) =
                                 deadline.put_off(requests.limit(call), alive, timeout)
                             && now > deadline.saturating_add(OVERDUE_NS)

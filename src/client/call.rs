@@ -214,7 +214,14 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         shared.check()?;
         shared.check_app(self.app, self.action)?;
         let lane = shared.sound_lane()?;
-        let (call, generation) = lane.take()?;
+        let (call, generation) = match lane.take() {
+            Ok(taken) => taken,
+            Err(_) if lane.is_spoilt() => {
+                shared.renew(&lane, "a call that was given up is another submission's");
+                return Err(Error::new(ErrorKind::Protocol("the lane is damaged".into())));
+            }
+            Err(full) => return Err(full),
+        };
         // From here on the call is ours: it goes back, or a flight takes it.
         let taken = Taken { lane: &lane, call, generation };
         self.encode(shared, &lane, call, flags | chain.flags())?;

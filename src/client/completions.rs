@@ -164,13 +164,16 @@ impl Completions {
         descriptor.add(event.as_fd(), EVENT)?;
         descriptor.add(timer.as_fd(), TIMER)?;
         descriptor.add(shared.arbiter.pidfd(), ARBITER)?;
-        Ok(Completions {
+        let completions = Completions {
             shared: shared.clone(),
             descriptor: descriptor.into(),
             event: event.into(),
             timer: timer.into(),
             state: Mutex::default(),
-        })
+        };
+        // Who waits at the descriptor first, and asks then, is to be woken like everybody.
+        completions.arm(&mut completions.state());
+        Ok(completions)
     }
 
     /// The next outcome or item; `None` if there is none yet, and then the descriptor becomes readable when there may be one.

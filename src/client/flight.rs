@@ -137,7 +137,7 @@ impl Flight {
                     return self.settled(word).map_err(|error| times.tell(error));
                 }
                 Some(ended) => return self.end(ended),
-                None => {} // without a limit it watches on
+                None => {} // does not happen without a limit
             }
         }
     }
@@ -156,6 +156,8 @@ impl Flight {
                         return None;
                     }
                 }
+                // Its time was over, and has been put off.
+                None if limit.is_none_or(|limit| clock::monotonic_ns() < limit) => {}
                 ended => return ended,
             }
         }
@@ -309,10 +311,11 @@ impl Flight {
     fn deadline_ns(&self) -> Option<u64> {
         match self.sent.line().alive_ns() {
             0 => self.deadline.0,
+            // Nobody has written that: it would put the deadline off at each look.
+            alive if alive > clock::monotonic_ns() => self.deadline.0,
             // A time from before this call changes nothing: the pool's limit was counted from later.
             alive => {
-                let (alive, limit) =
-                    (alive.min(clock::monotonic_ns()), self.sent.lane.requests.limit(self.sent.call));
+                let limit = self.sent.lane.requests.limit(self.sent.call);
                 self.deadline.put_off(limit, alive, self.sent.shared.timeout_ns).0
             }
         }

@@ -255,6 +255,16 @@ impl Lane {
         }
     }
 
+    /// Whether a call that was abandoned will never be free, since its word was written over.
+    #[cold]
+    pub fn is_spoilt(&self) -> bool {
+        let bits = self.abandoned.load(Ordering::Acquire);
+        (0..LANE_CALLS).filter(|call| bits & 1 << call != 0).any(|call| {
+            let generation = self.calls[call].generation.load(Ordering::Relaxed);
+            self.line(call).look().map_or(true, |word| word.generation().0 != generation)
+        })
+    }
+
     #[cold]
     fn reclaim_some(&self) {
         let mut bits = self.abandoned.load(Ordering::Acquire);
@@ -262,13 +272,36 @@ impl Lane {
             let call = bits.trailing_zeros() as usize;
             bits &= bits - 1;
             let Ok(word) = self.line(call).look() else { continue };
-            if word.state() != State::Acked {
+            // Which submission it is of is not for the word to say: a result of an older one would be the next one's.
+            let is_its = word.generation().0 == self.calls[call].generation.load(Ordering::Relaxed);
+            if word.state() != State::Acked || !is_its {
                 continue;
             }
             // One thread of this process frees it.
             if self.abandoned.fetch_and(!(1 << call), Ordering::AcqRel) & 1 << call != 0 {
                 crash_point!("client.acked.taken");
-                let _ = self.release(call, word);
+                if self.release(call, word).is_err() {
+                    self.abandon(call); // it was written over in between
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Lane {
+    /// Workers that have not let go of a call may read what was lent with it for as long as they like; what was not is its
+    /// owner's again.
+    fn drop(&mut self) {
+        // In a forked copy there is nothing of it, and nobody's memory to be written.
+        if !self.requests.region().is_here() {
+            return;
+        }
+        self.reclaim_abandoned();
+        for call in &mut self.calls {
+            for held in call.lent.get_mut().unwrap_or_else(PoisonError::into_inner) {
+                if let Held::Lease(lent) = held {
+                    lent.freeze();
+                }
             }
         }
     }

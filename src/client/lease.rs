@@ -1,6 +1,7 @@
 //! Arguments that are built in place, in the client's own shared memory.
 
 use super::lane::{Held, Lane};
+use crate::primitive::{AtomicBool, Ordering};
 use crate::shm::Placed;
 use crate::wire::{Encode, Encoder, WireError};
 use std::cell::{Cell, RefCell};
@@ -23,6 +24,8 @@ pub struct Lent {
     placed: Option<Placed>,
     /// The lane that its block is of. Not owned: the lane owns what its calls carry.
     lane: Weak<Lane>,
+    /// A worker may read it, and the lane, which would have known until when, is gone.
+    frozen: AtomicBool,
 }
 
 thread_local! {
@@ -44,11 +47,12 @@ pub(super) struct Sent {
 impl Lease {
     pub(super) fn new(placed: Placed, lane: &Arc<Lane>) -> Lease {
         let lane = Arc::downgrade(lane);
-        Lease { lent: Arc::new(Lent { placed: Some(placed), lane }) }
+        Lease { lent: Arc::new(Lent { placed: Some(placed), lane, frozen: AtomicBool::new(false) }) }
     }
 
     /// Its bytes for writing; `None` while a call carries it that may still be with a worker. That outlasts the
-    /// caller's answer where the call expired, was cancelled, or its lane was damaged.
+    /// caller's answer where the call expired, was cancelled, or its lane was damaged: `None` for good where its client was
+    /// dropped, or had its damaged memory replaced, before the worker had let go.
     ///
     /// # Panics
     /// In a forked copy of the process.
@@ -59,7 +63,11 @@ impl Lease {
         {
             lane.reclaim_abandoned(); // a worker may have let go since the caller's answer
         }
-        Some(match &mut Arc::get_mut(&mut self.lent)?.placed {
+        let lent = Arc::get_mut(&mut self.lent)?;
+        if lent.frozen.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(match &mut lent.placed {
             Some(placed) => placed.bytes_mut(),
             None => &mut [],
         })
@@ -170,6 +178,11 @@ fn clear() {
 impl Lent {
     pub(super) fn bytes(&self) -> u64 {
         self.placed.as_ref().map_or(0, |placed| placed.block.len)
+    }
+
+    /// Nobody writes it any more.
+    pub(super) fn freeze(&self) {
+        self.frozen.store(true, Ordering::Release);
     }
 
     fn is_here(&self) -> bool {

@@ -21,6 +21,7 @@ use nix::unistd;
 use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 
 /// The status that a process exits with when it finds that its parent is gone already.
 pub const ORPHANED: i32 = 75;
@@ -48,28 +49,67 @@ pub fn task_count() -> Result<usize> {
     Ok(fs::read_dir("/proc/self/task").map_err(named_io("opendir"))?.count())
 }
 
-/// How a process that is on its way out will have ended, while its memory is still being torn down: from the flags, the
-/// pending signals and the status in `/proc/PID/stat`. `None` where that cannot be told. See `proc(5)`.
+/// How a process that is on its way out will have ended, while its memory is still being torn down: from `/proc/PID/stat`.
+/// `None` where that cannot be told. See `proc(5)`.
 pub fn exit_hint(pid: Pid) -> Option<ExitStatus> {
-    exit_status_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-fn exit_status_of(stat: &str) -> Option<ExitStatus> {
-    // The name comes second, in brackets, and may have any characters.
-    let (_, behind) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = behind.split_ascii_whitespace().collect();
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    let code = i32::try_from(field(52)?).ok()?;
+    // To who may not trace it the status is shown as 0. That comes to an end with the memory: so this is asked first.
+    if fs::read_link(format!("/proc/{pid}/exe"))
+        .is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    {
+        return None;
+    }
+    let code = Stat::read(&format!("/proc/{pid}/stat"))?.code;
     match (code & 0x7f, code >> 8 & 0xff) {
-        // Nobody ended it, or one of its threads did, with 0. Then the first thread is on its way out, or has a SIGKILL of
-        // its own: one for the process would be in the status.
-        (0, 0) => {
-            let (flags, pending) = (field(9)?, field(31)?);
-            (flags & PF_EXITING != 0 || pending & 1 << (libc::SIGKILL - 1) != 0)
-                .then_some(ExitStatus::Exited(0))
-        }
+        // Nobody ended it, or one of its threads did, with 0.
+        (0, 0) => are_all_leaving(pid)?.then_some(ExitStatus::Exited(0)),
         (0, status) => Some(ExitStatus::Exited(status)),
         (signal, _) => Some(ExitStatus::Signaled(signal)),
+    }
+}
+
+/// Whether all threads of a process are on their way out. A thread may leave alone.
+fn are_all_leaving(pid: Pid) -> Option<bool> {
+    for (at, task) in fs::read_dir(format!("/proc/{pid}/task")).ok()?.enumerate() {
+        let name = task.ok()?.path();
+        if at == MOST_TASKS {
+            return None;
+        }
+        // One that is gone meanwhile has left.
+        if Stat::read(&format!("{}/stat", name.display())).is_some_and(|stat| !stat.is_leaving()) {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+/// How many of them are looked at; the process decides how many it has.
+const MOST_TASKS: usize = 1024;
+
+/// Of a line of `/proc/PID/stat`, or of one of its threads.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    flags: u64,
+    pending: u64,
+    code: i32,
+}
+
+impl Stat {
+    fn read(path: &str) -> Option<Stat> {
+        Stat::parse(&String::from_utf8_lossy(&fs::read(path).ok()?))
+    }
+
+    fn parse(line: &str) -> Option<Stat> {
+        // The name comes second, in brackets, and may have any characters.
+        let (_, behind) = line.rsplit_once(')')?;
+        let fields: Vec<&str> = behind.split_ascii_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        Some(Stat { flags: field(9)?, pending: field(31)?, code: field(52)?.try_into().ok()? })
+    }
+
+    /// It has begun to, or has a SIGKILL of its own: when one thread ends the process the kernel sends it to the others. A
+    /// SIGKILL for the process would be in its status.
+    fn is_leaving(&self) -> bool {
+        self.flags & PF_EXITING != 0 || self.pending & 1 << (libc::SIGKILL - 1) != 0
     }
 }
 
@@ -215,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn how_it_ends_is_told_before_it_is_over() {
+    fn a_line_of_proc_is_read_whatever_the_name_is() {
         let stat = |flags: u64, pending: u64, status: i32| {
             let mut fields = ["0"; 52].map(str::to_owned);
             fields[0] = "4711".into();
@@ -226,17 +266,16 @@ mod tests {
             fields[51] = status.to_string();
             fields.join(" ") + "\n"
         };
-        let kill = 1 << (libc::SIGKILL - 1);
-        assert_eq!(exit_status_of(&stat(0x40_0000, 1, 0)), None);
-        assert_eq!(exit_status_of(&stat(0x40_0004, 0, 0)), Some(ExitStatus::Exited(0)));
-        assert_eq!(exit_status_of(&stat(0x40_0000, kill, 0)), Some(ExitStatus::Exited(0)));
-        assert_eq!(exit_status_of(&stat(0x40_0000, kill, 3 << 8)), Some(ExitStatus::Exited(3)));
-        assert_eq!(exit_status_of(&stat(0x40_0004, 0, 11 | 0x80)), Some(ExitStatus::Signaled(11)));
+        let is_leaving = |line: &str| Stat::parse(line).unwrap().is_leaving();
+        assert_eq!(Stat::parse(&stat(1, 2, 3)), Some(Stat { flags: 1, pending: 2, code: 3 }));
+        assert!(!is_leaving(&stat(0x40_0000, 1, 0)));
+        assert!(is_leaving(&stat(0x40_0004, 0, 0)));
+        assert!(is_leaving(&stat(0x40_0000, 1 << (libc::SIGKILL - 1), 0)));
         for broken in ["", ")", "4711 (a) S 1 2", &stat(0, 0, 0)[..20]] {
-            assert_eq!(exit_status_of(broken), None, "{broken}");
+            assert_eq!(Stat::parse(broken), None, "{broken}");
         }
-        let own = fs::read_to_string("/proc/self/stat").unwrap();
-        assert_eq!((own.split_ascii_whitespace().count() >= 52, exit_status_of(&own)), (true, None));
+        let own = Pid::from_raw(std::process::id() as i32).unwrap();
+        assert_eq!((exit_hint(own), are_all_leaving(own)), (None, Some(false)));
     }
 
     #[test]

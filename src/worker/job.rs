@@ -26,8 +26,14 @@ impl Worker {
         let (own, deadline) = lane.requests.own(entry.call);
         match own {
             OwnRecord::Queued(generation) if generation == entry.generation || sabotage::on("anyrequest") => {
+                let held = lane.held.peek(entry.call);
+                // A word that says queued where it was done: what is held is the result that its client may be reading.
+                if held.is_some_and(|holding| holding.generation() == entry.generation) {
+                    self.suspect(&lane, "a call was queued again that this worker has answered");
+                    return lane;
+                }
                 // That it was submitted again proves that its client let go of the last result.
-                self.give_back(&lane, entry.call, lane.held.peek(entry.call));
+                self.give_back(&lane, entry.call, held);
             }
             // Given up since the claim: its client moved the word to ABANDONED before it said so.
             OwnRecord::Cancelled(generation) | OwnRecord::Held(generation)

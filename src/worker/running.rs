@@ -72,7 +72,9 @@ impl Running {
     pub fn deadline_ns(&self, worker: &Worker) -> Option<u64> {
         match self.line().alive_ns() {
             0 => self.deadline.0,
-            alive => self.put_off(worker, alive.min(clock::monotonic_ns())),
+            // Nobody has written a time to come: it would put the deadline off at each look.
+            alive if alive > clock::monotonic_ns() => self.deadline.0,
+            alive => self.put_off(worker, alive),
         }
     }
 

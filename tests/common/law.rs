@@ -17,6 +17,9 @@ pub const ASKED: u64 = 4;
 /// Flag: its caller gives it up, or it has little time.
 pub const MAY_END: u64 = 8;
 
+/// Half of what a worker may take to let a call go that was given up.
+const KEPT_NS: u64 = 50_000_000;
+
 /// What was done to those whose story it is.
 pub trait Circumstances {
     /// Whether this caller may have died before it had its outcome.
@@ -49,7 +52,10 @@ impl Told {
                 Event::Issued => call.issued.push(*record),
                 Event::Outcome => call.outcomes.push(*record),
                 Event::Begin => call.begun.push(*record),
-                Event::End => call.ended += 1,
+                Event::End => {
+                    call.ended += 1;
+                    call.done_ns = call.done_ns.max(record.at_ns);
+                }
                 Event::Send => call.sent.add(record.value),
                 Event::Got => call.got.add(record.value),
                 Event::SendBack => call.sent_back.add(record.value),
@@ -133,6 +139,8 @@ pub struct Call {
     pub outcomes: Vec<Record>,
     pub begun: Vec<Record>,
     pub ended: usize,
+    /// When its app was through with it.
+    done_ns: u64,
     pub sent: Count,
     pub got: Count,
     pub sent_back: Count,
@@ -152,6 +160,15 @@ impl Call {
     pub fn is_given_up(&self) -> bool {
         let may_end = self.issued.iter().any(|issued| issued.value & MAY_END != 0);
         may_end || self.verdict().is_none_or(|verdict| verdict.is(Code::Cancelled))
+    }
+
+    /// Whether its worker may have had it for so long after it was given up that it was replaced for that: a worker that gets
+    /// no processor for a tenth of a second is no other than one that does not listen.
+    pub fn is_kept(&self) -> bool {
+        let first = |all: &[Record]| all.first().map_or(0, |record| record.at_ns);
+        // The limit may have passed long before its caller wrote down that it had.
+        let (issued, told) = (first(&self.issued), first(&self.outcomes).saturating_sub(2 * KEPT_NS));
+        self.is_given_up() && (self.ended == 0 || self.done_ns > told.max(issued + KEPT_NS))
     }
 }
 

@@ -24,7 +24,7 @@ struct Story {
     closes_ns: Option<u64>,
     left: BTreeSet<u32>,
     ends: Vec<(u32, Record)>,
-    /// Workers that had not done with a call when its caller gave it up.
+    /// Workers that had a call for long after its caller gave it up.
     kept: BTreeSet<u32>,
 }
 
@@ -50,7 +50,7 @@ pub fn judge(records: &[Record], arbiter: u32) -> Findings {
             _ => {}
         }
     }
-    let kept = story.told.calls.values().filter(|call| call.ended == 0 && call.is_given_up());
+    let kept = story.told.calls.values().filter(|call| call.is_kept());
     story.kept = kept.flat_map(|call| &call.begun).map(|begun| begun.pid).collect();
     let mut found = story.told.judge(&story, 2 * HUNG_MS);
     found.violations.extend(story.ends.iter().filter_map(|(pid, end)| story.client(*pid, end)));

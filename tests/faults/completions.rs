@@ -4,7 +4,7 @@ use crate::app::{
     self, all_free, begun, builder, call, fails, journal, keyed, number, open, pattern, ready, until_begun,
     works,
 };
-use crate::guard::{PoolGuard, kill, until};
+use crate::guard::{PoolGuard, Stopped, kill, until};
 use crate::harness::{Kid, Outcome, Skip};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ crate::tests! {
     a_level_triggered_loop_takes_every_outcome,
     an_edge_triggered_loop_misses_nothing,
     threads_submit_while_a_loop_waits,
+    a_loop_that_waits_before_it_asks_is_woken,
     a_loop_hears_of_deadlines,
     a_loop_hears_of_cancelled_calls,
     a_loop_hears_of_dead_workers,
@@ -50,6 +51,7 @@ pub fn looping(guard: &mut PoolGuard, builder: Builder) -> (Pool, Client, Comple
 }
 
 /// Waits at the descriptor as a level-triggered loop does.
+#[track_caller]
 pub fn wait_readable(completions: &Completions) {
     let readiness = poll::readable(completions.as_fd(), Some(LOST)).unwrap();
     assert!(readiness.ready, "nobody woke the loop, {} are in flight", completions.in_flight());
@@ -156,6 +158,43 @@ fn threads_submit_while_a_loop_waits() -> Outcome {
     });
     assert!(seen.iter().all(|count| *count == 1));
     assert_eq!((completions.in_flight(), client.free_calls()), (0, 64));
+    Ok(())
+}
+
+fn a_loop_that_waits_before_it_asks_is_woken() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let [busy, client, other] = [(); 3].map(|()| pool.client().unwrap());
+    // Lanes, results and descriptors are met for the first time with the supervising process's help.
+    works(&busy);
+    works(&client);
+    let completions = other.completions().unwrap();
+    for _ in 0..3 {
+        call(&other, "note").args((0,)).submit_to(&completions, 0).unwrap();
+        wait_readable(&completions);
+        assert!(drain(&completions).remove(&0).unwrap().is_ok());
+    }
+    drop(completions);
+    let running = call(&busy, "gate").args((1, "gate")).submit().unwrap();
+    until_begun(1);
+    // Of a deadline: nobody but itself knows of it, since the only worker has something else.
+    let completions = client.completions().unwrap();
+    call(&client, "note").args((2,)).deadline_ms(50).submit_to(&completions, 2).unwrap();
+    while completions.in_flight() > 0 {
+        wait_readable(&completions);
+        while let Some(done) = completions.next_completion() {
+            assert_eq!((done.token, fails(done.outcome).code()), (2, Code::Deadline));
+        }
+    }
+    // And of a result, however the supervising process is.
+    let completions = other.completions().unwrap();
+    call(&other, "note").args((3,)).submit_to(&completions, 3).unwrap();
+    let stopped = Stopped::new(pool.arbiter_pid());
+    open("gate");
+    assert_eq!(number(running.wait()), 1);
+    wait_readable(&completions);
+    until("it is there", || completions.next_completion().is_some_and(|done| done.token == 3));
+    drop(stopped);
     Ok(())
 }
 

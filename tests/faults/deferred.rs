@@ -33,6 +33,7 @@ crate::tests! {
     deferred_and_the_arbiter_is_killed,
     deferred_and_kept_alive_outlives_the_timeout,
     kept_alive_on_its_thread_outlives_the_timeout,
+    who_waits_for_a_while_waits_on_when_the_timeout_is_put_off,
     kept_alive_does_not_outlive_what_its_caller_set,
     not_kept_alive_any_more_ends_at_the_timeout,
 }
@@ -434,6 +435,16 @@ fn kept_alive_on_its_thread_outlives_the_timeout() -> Outcome {
     let before = client.worker_pids();
     assert_eq!(number(call(&client, "alive").args((1, 2_500)).execute()), 1);
     assert_eq!(client.worker_pids(), before);
+    Ok(())
+}
+
+fn who_waits_for_a_while_waits_on_when_the_timeout_is_put_off() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1).timeout_ms(800));
+    let client = pool.client().unwrap();
+    let mut pending = call(&client, "alive").args((1, 2_500)).submit().unwrap();
+    let outcome = pending.wait_for(Duration::from_secs(60)).expect("a minute has not passed");
+    assert_eq!(number(outcome), 1);
     Ok(())
 }
 

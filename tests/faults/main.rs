@@ -25,6 +25,8 @@ mod hostile;
 mod later;
 #[path = "../common/lies.rs"]
 mod lies;
+#[path = "../common/lines.rs"]
+mod lines;
 #[path = "../common/nested.rs"]
 mod nested;
 #[path = "../common/obedient.rs"]
@@ -47,6 +49,7 @@ mod deaths;
 mod deferred;
 mod door;
 mod errors;
+mod forged_words;
 mod hostile_clients;
 mod hostile_workers;
 mod hostile_workers_flip;
@@ -105,6 +108,7 @@ fn main() {
         canaries::TESTS,
         cancel::TESTS,
         errors::TESTS,
+        forged_words::TESTS,
         nested_calls::TESTS,
         deaths::TESTS,
         clients::TESTS,

@@ -1,7 +1,7 @@
 //! Memory that cannot be had, who pays for it, and who may read it after whose death. Names begin with the line of the
 //! list of faults that they are for, where there is one.
 
-use crate::app::{all_free, builder, call, fails, is_filled, pattern, ready, works};
+use crate::app::{all_free, builder, call, fails, is_filled, open, pattern, ready, until_begun, works};
 use crate::baseline::Baseline;
 use crate::guard::{PoolGuard, Watchdog, kill, until};
 use crate::harness::{Kid, Outcome, Skip, sleep_for_ever};
@@ -25,6 +25,7 @@ crate::tests! {
     d4_too_many_descriptors_on_their_way_from_the_arbiter,
     d16_a_worker_is_born_with_nothing_of_the_arbiters,
     a_lease_stays_lent_beside_an_argument_that_makes_a_call,
+    b8_a_lease_outlives_its_client_and_is_not_written_while_it_is_read,
     an_argument_that_panics_keeps_nothing,
     an_item_that_panics_keeps_nothing,
     a_lease_survives_the_worker_that_read_it,
@@ -444,6 +445,27 @@ impl Encode for Panicking {
         self.0.set(left - 1);
         e.bytes(&vec![0; 5 * MIB])
     }
+}
+
+/// B8: who is gone cannot say any more until when its leases are read.
+fn b8_a_lease_outlives_its_client_and_is_not_written_while_it_is_read() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1).cancel_grace_ms(600_000));
+    let clients = [(); 3].map(|()| pool.client().unwrap());
+    let [mut read, mut let_go, mut unsent] =
+        clients.each_ref().map(|client| client.lease_from(b"coal").unwrap());
+    let [first, second, third] = clients;
+    assert_eq!(call(&second, "echo").args((&let_go,)).execute().unwrap().as_bytes().unwrap(), b"coal");
+    let pending = call(&first, "gate").args((1, "gate")).kwargs([("lent", &read)]).submit().unwrap();
+    until_begun(1);
+    assert_eq!(fails(pending.cancel()).code(), Code::Cancelled);
+    assert!(read.try_as_mut().is_none());
+    drop((first, second, third));
+    assert!(read.try_as_mut().is_none(), "its worker has it still");
+    assert_eq!(&read[..], b"coal");
+    assert!(let_go.try_as_mut().is_some() && unsent.try_as_mut().is_some());
+    open("gate");
+    Ok(())
 }
 
 fn an_argument_that_panics_keeps_nothing() -> Outcome {

@@ -13,6 +13,7 @@ use stokehold::Code;
 crate::tests! {
     f7_calls_go_on_while_the_arbiter_is_stopped,
     f7_the_arbiter_waits_in_one_place_only,
+    a18_nobody_is_signalled_by_a_number_that_may_be_anothers,
 }
 
 fn f7_calls_go_on_while_the_arbiter_is_stopped() -> Outcome {
@@ -51,16 +52,17 @@ fn f7_calls_go_on_while_the_arbiter_is_stopped() -> Outcome {
     Ok(())
 }
 
-/// Everything that it does: deaths, births, clients that come and go, memory, questions. It sleeps in `epoll_wait`; all
-/// else returns at once.
-fn f7_the_arbiter_waits_in_one_place_only() -> Outcome {
+/// The system calls of an arbiter that does all that it does: deaths, births, clients that come and go, memory, questions;
+/// and the end.
+fn traced(filter: &[&str], ends: bool) -> Result<String, Skip> {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(2));
     let client = pool.client().unwrap();
     works(&client);
     let arbiter = pool.arbiter_pid();
     let mut strace = Command::new("strace")
-        .args(["-qq", "-o", "trace", "-p", &arbiter.to_string()])
+        .args(["-qq", "-y", "-o", "trace", "-p", &arbiter.to_string()])
+        .args(filter)
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| Skip(format!("strace: {error}")))?;
@@ -82,17 +84,56 @@ fn f7_the_arbiter_waits_in_one_place_only() -> Outcome {
         assert_eq!(error.code(), Code::Deadline, "{error}");
         ready(&client, 2, &before[..1]);
     }
-    kill(strace.id(), Signal::SIGINT);
-    strace.wait().unwrap();
+    if ends {
+        pool.stop().unwrap();
+        strace.wait().unwrap();
+    } else {
+        kill(strace.id(), Signal::SIGINT);
+        strace.wait().unwrap();
+        works(&client);
+    }
     let trace = fs::read_to_string("trace").unwrap();
     fs::remove_file("trace").unwrap();
+    Ok(trace)
+}
+
+/// It sleeps in `epoll_wait`; all else returns at once.
+fn f7_the_arbiter_waits_in_one_place_only() -> Outcome {
+    let trace = traced(&[], false)?;
     assert!(
         ["epoll_wait", "clone", "waitid", "recvmsg", "memfd_create"].iter().all(|c| trace.contains(c)),
         "{trace}"
     );
     let waits: Vec<&str> = trace.lines().filter(|line| may_wait(line)).collect();
     assert!(waits.is_empty(), "{waits:#?}");
-    works(&client);
+    Ok(())
+}
+
+/// A process by its pidfd; a group by the number of a leader that nobody has reaped yet.
+fn a18_nobody_is_signalled_by_a_number_that_may_be_anothers() -> Outcome {
+    let trace = traced(&["-e", "trace=kill,tkill,tgkill,pidfd_send_signal,waitid,wait4"], true)?;
+    let (mut reaped, mut groups, mut processes) = (Vec::new(), 0, 0);
+    for line in trace.lines() {
+        let (name, arguments) = line.split_once('(').unwrap_or((line, ""));
+        match name {
+            "pidfd_send_signal" => processes += 1,
+            "kill" => {
+                let number = arguments.split(',').next().unwrap().parse::<i64>().unwrap();
+                assert!(number < -1, "{line}");
+                assert!(!reaped.contains(&-number), "its leader is reaped: {line}\n{trace}");
+                groups += 1;
+            }
+            "waitid" if !line.contains("WNOWAIT") => {
+                let pid = arguments.split("si_pid=").nth(1).and_then(|rest| rest.split(',').next());
+                reaped.extend(pid.map(|pid| pid.parse::<i64>().unwrap()));
+            }
+            "waitid" => {}
+            _ => assert!(!line.contains('('), "{line}"),
+        }
+    }
+    // Five that were killed, and at the end the two that are there, of which one does not let go.
+    let counts = (groups, processes, reaped.len());
+    assert!(counts.0 >= 7 && counts.1 >= 2 && counts.2 >= 7, "{counts:?}:\n{trace}");
     Ok(())
 }
 

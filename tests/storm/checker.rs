@@ -27,7 +27,7 @@ struct Story {
     left: BTreeSet<u32>,
     /// How clients ended.
     ends: BTreeMap<u32, Vec<Record>>,
-    /// Workers that had not done with a call when its caller gave it up.
+    /// Workers that had a call for long after its caller gave it up.
     kept: BTreeSet<u32>,
 }
 
@@ -47,7 +47,7 @@ impl Story {
                 _ => {}
             }
         }
-        let kept = story.told.calls.values().filter(|call| call.ended == 0 && call.is_given_up());
+        let kept = story.told.calls.values().filter(|call| call.is_kept());
         story.kept = kept.flat_map(|call| &call.begun).map(|begun| begun.pid).collect();
         story
     }

@@ -6,11 +6,9 @@ use super::harness::{Outcome, Test};
 use super::journal::{Event, Journal, Record};
 use super::keyed::{item, keyed};
 use super::law::{Call, Circumstances, PLAIN, Told};
-use super::proc;
+use super::lines::{Lines, RESULT};
 use super::verdict::Verdict;
 use std::ops::RangeInclusive;
-use std::process;
-use std::ptr::without_provenance_mut;
 use stokehold::internals::ring::{Generation, Life, State, Word};
 use stokehold::{App, Client, Code, Error, Pool};
 
@@ -41,32 +39,6 @@ fn judge(forged: RangeInclusive<u64>) {
 fn pool(guard: &mut PoolGuard) -> Pool {
     Journal::create();
     guard.start(Pool::builder().app::<Storm>().workers(1))
-}
-
-/// The words of this process's first lane, by call.
-struct Lines(usize);
-
-impl Lines {
-    fn of_the_first_lane() -> Lines {
-        let maps = proc::mappings(process::id());
-        let first = maps.iter().rfind(|line| line.contains("control")).expect("a client maps its lane");
-        Lines(usize::from_str_radix(first.split('-').next().unwrap(), 16).unwrap() + 4096)
-    }
-
-    /// The call's word is the first of its line, the place of its result the second.
-    fn read(&self, call: usize, at: usize) -> u64 {
-        // SAFETY: an aligned word of a mapping that this process has.
-        unsafe { without_provenance_mut::<u64>(self.0 + call * 64 + at * 8).read_volatile() }
-    }
-
-    fn write(&self, call: usize, at: usize, word: u64) {
-        // SAFETY: as above.
-        unsafe { without_provenance_mut::<u64>(self.0 + call * 64 + at * 8).write_volatile(word) };
-    }
-
-    fn word(&self, call: usize) -> Word {
-        Word::check(self.read(call, 0)).unwrap()
-    }
 }
 
 fn begun(id: u64) -> usize {
@@ -126,7 +98,7 @@ fn a_result_of_another_call_is_not_taken() -> Outcome {
     until("the second one runs", || begun(2) == 1);
     let generation = lines.word(1).generation();
     assert_eq!(lines.word(1), Word::running(generation, life));
-    lines.write(1, 1, lines.read(0, 1));
+    lines.write(1, RESULT, lines.read(0, RESULT));
     lines.write(1, 0, Word::done(generation, life).raw());
     ended(2, &second, pending.wait().and_then(|response| response.parse()));
     ended(1, &first, held.parse());

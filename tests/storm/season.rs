@@ -292,7 +292,7 @@ impl Storming<'_> {
 
     fn strike(&mut self, step: &Step) {
         // A state that lasts for moments is waited for a little.
-        let end = Instant::now() + Duration::from_millis(30);
+        let end = Instant::now() + Duration::from_millis(100);
         let mut candidates = self.candidates(step.role);
         while candidates.is_empty() && Instant::now() < end && step.role != Role::Grandchild {
             if step.role == Role::BootingWorker

@@ -69,7 +69,7 @@ fn compare(records: &[Record], arbiter: u32, status: &Value) -> Result<Vec<Strin
         all.map(|record| record.id as u32).filter(|pid| *pid != arbiter && !clients.contains(pid)).collect()
     };
     let killed = struck(&[Action::Kill, Action::Segv]).intersection(&begun).count() as u64;
-    let kept = calls().filter(|call| call.ended == 0 && call.is_given_up());
+    let kept = calls().filter(|call| call.is_kept());
     let kept: BTreeSet<u32> = kept.flat_map(|call| &call.begun).map(|begun| begun.pid).collect();
     let may_be_dead =
         struck(&[Action::Kill, Action::Segv, Action::Exit, Action::Stop, Action::NoFiles, Action::NoMemory]);

@@ -139,16 +139,22 @@ fn cases() -> Vec<Vec<u8>> {
     cases
 }
 
-#[test]
-fn c8_values_are_what_the_specification_says() {
+// A harness of its own: libtest would keep what is skipped to itself.
+fn main() {
     let cases = cases();
-    let Some(theirs) = theirs(&cases) else {
-        println!("SKIPPED c8_values_are_what_the_specification_says (no python3)");
-        return;
-    };
+    match theirs(&cases) {
+        None => println!("SKIPPED c8_values_are_what_the_specification_says (no python3)"),
+        Some(theirs) => {
+            c8_values_are_what_the_specification_says(&cases, &theirs);
+            println!("test c8_values_are_what_the_specification_says ... ok");
+        }
+    }
+}
+
+fn c8_values_are_what_the_specification_says(cases: &[Vec<u8>], theirs: &[String]) {
     assert_eq!(theirs.len(), cases.len());
     let mut refused = 0;
-    for (case, theirs) in cases.iter().zip(&theirs) {
+    for (case, theirs) in cases.iter().zip(theirs) {
         assert_eq!(&ours(case), theirs, "{}", hex(case));
         refused += usize::from(theirs.starts_with("no"));
     }
