@@ -79,6 +79,8 @@ mod stream_faults;
 mod streams;
 mod stuck;
 
+use std::time::Duration;
+
 fn main() {
     start::without_init();
     let registered = stokehold::init(|apps| {
@@ -130,5 +132,6 @@ fn main() {
         libraries::TESTS,
         storm::TESTS,
     ];
-    harness::run_together(&all.concat());
+    // What is asked to be done more often takes longer.
+    harness::run_together_within(Duration::from_secs(60 + start::starts()), &all.concat());
 }

@@ -4,6 +4,9 @@ use crate::app::{Birth, Faults, builder, call, fails, number, works};
 use crate::guard::{PoolGuard, until};
 use crate::harness::Outcome;
 use crate::proc;
+use nix::unistd;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, fs, process, thread};
@@ -12,6 +15,7 @@ use stokehold::{Absence, App, Builder, Code, Error, Kind, Pool};
 crate::tests! {
     by_a_helper_program,
     by_fork_with_one_thread,
+    what_is_in_a_buffer_is_written_once,
     by_fork_with_threads_is_refused,
     a_program_that_is_not_there,
     a_program_that_cannot_be_run,
@@ -77,6 +81,22 @@ fn by_fork_with_one_thread() -> Outcome {
     works(&client);
     assert_eq!(fails(call(&client, "exit").args((1,)).execute()).code(), Code::WorkerDied);
     works(&client);
+    Ok(())
+}
+
+/// A21: what the host has in a buffer is copied with it, and is the host's to write.
+fn what_is_in_a_buffer_is_written_once() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let (own, out) = (io::stdout().as_fd().try_clone_to_owned().unwrap(), fs::File::create("note").unwrap());
+    unistd::dup2_stdout(&out).unwrap();
+    print!("coal");
+    let pool = guard.start(builder(8).by_fork());
+    let client = pool.client().unwrap();
+    works(&client);
+    pool.shutdown().unwrap();
+    io::stdout().flush().unwrap();
+    unistd::dup2_stdout(&own).unwrap();
+    assert_eq!(fs::read_to_string("note").unwrap(), "coal");
     Ok(())
 }
 
@@ -256,6 +276,12 @@ fn from_a_thread_that_ends() -> Outcome {
     Ok(())
 }
 
+/// How often a host with busy threads starts a pool: `ci/full` says a thousand times.
+pub fn starts() -> u64 {
+    env::var("STOKEHOLD_STARTS").map_or(50, |times| times.parse().unwrap())
+}
+
+/// A20.
 fn beside_busy_threads() -> Outcome {
     let mut guard = PoolGuard::new();
     let done = AtomicBool::new(false);
@@ -273,7 +299,7 @@ fn beside_busy_threads() -> Outcome {
                 }
             });
         }
-        for _ in 0..5 {
+        for _ in 0..starts() {
             let pool = guard.start(builder(2));
             works(&pool.client().unwrap());
         }

@@ -147,6 +147,7 @@ fn main() -> ExitCode {
             _ => run(path, &wanted, &mut tally),
         };
         println!("{}: {tally}", path.name());
+        let result = result.and_then(|()| tally.is_armed());
         kills += tally.kills;
         match result {
             Ok(()) => {

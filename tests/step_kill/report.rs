@@ -2,7 +2,7 @@
 
 use crate::edges::Edge;
 use crate::positions::Walk;
-use crate::scene::Outcome;
+use crate::scene::{Outcome, Wrong};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -58,6 +58,14 @@ impl Tally {
             longest: Duration::ZERO,
             slow: 0,
             since: Instant::now(),
+        }
+    }
+
+    /// A path on which most victims went another way shows little of it.
+    pub fn is_armed(&self) -> Result<(), Wrong> {
+        match self.missed * 2 > self.kills && self.kills > 10 {
+            true => Err(format!("{} of {} victims went another way", self.missed, self.kills)),
+            false => Ok(()),
         }
     }
 
