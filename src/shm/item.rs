@@ -74,12 +74,17 @@ mod tests {
             assert_eq!(read, Some(([len as u8; HEADER_LEN], Body::Inline(len))));
             assert_eq!(&inline[..len], &bytes[..len]);
             assert_eq!(unpack(&words[..count - 1], &mut inline), None, "{len}, a word short");
+            if count < STREAM_WORDS {
+                assert_eq!(unpack(&words[..=count], &mut inline), None, "{len}, a word too many");
+            }
         }
         let block = Body::Block { region: 2047, offset: 1 << 40, len: MAX_MESSAGE };
         let count = pack([5; HEADER_LEN], block, &[], &mut words);
         assert_eq!(unpack(&words[..count], &mut inline), Some(([5; HEADER_LEN], block)));
         words[0] |= 0x7fff_ffff << 32;
         assert_eq!(unpack(&words[..count], &mut inline), None, "longer than any message");
+        words[0] = (INLINE_LEN as u64 + 1) << 32;
+        assert_eq!(unpack(&words, &mut inline), None, "longer than there is room");
         assert_eq!(unpack(&[], &mut inline), None);
     }
 }

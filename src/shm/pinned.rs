@@ -42,3 +42,24 @@ impl Pinned {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::shm::RegionKind;
+
+    #[test]
+    fn each_region_is_kept_once_and_found_by_its_number() {
+        let pinned = Pinned::default();
+        let regions = [(); 3].map(|()| Arc::new(Region::create(RegionKind::Growth, 4096).unwrap()));
+        assert!(pinned.is_empty() && pinned.find(1).is_none());
+        for (index, region) in (1..).zip(&regions) {
+            assert!(std::ptr::eq(pinned.keep(index, region), &**region));
+        }
+        for (index, region) in (1..).zip(&regions) {
+            assert!(std::ptr::eq(pinned.keep(index, &regions[0]), &**region), "the first of a number stays");
+            assert!(std::ptr::eq(pinned.find(index).unwrap(), &**region));
+        }
+        assert!(pinned.find(4).is_none() && !pinned.is_empty());
+    }
+}

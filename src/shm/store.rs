@@ -385,6 +385,19 @@ mod tests {
     }
 
     #[test]
+    fn where_bytes_are_scarce_small_blocks_still_share() {
+        let (mut store, table) = (store(12 * MIB), Table::default());
+        store.quota.regions = 2;
+        // A quarter of the quota is less than the least shared region, and one for each block would use up the regions.
+        let held = [MIB, MIB].map(|len| store.allocate(len, &table).unwrap());
+        assert_eq!(*table.sizes.borrow(), [GROWTH_MIN + FIRST_BLOCK]);
+        let own = store.allocate(5 * MIB, &table).unwrap();
+        assert_eq!(table.sizes.borrow().len(), 2);
+        held.into_iter().chain([own]).for_each(|placed| store.free(placed));
+        assert!(store.is_unused());
+    }
+
+    #[test]
     fn regions_can_run_out_before_bytes() {
         let (mut store, table) = (store(1 << 30), Table::default());
         store.quota.regions = 2;

@@ -243,3 +243,37 @@ fn values_give_up_their_contents() {
     let shown = dict([("k", (1, ((), true), b"\0a", 1.5, "é\n").into()), ("e", dict([]))]);
     assert_eq!(format!("{shown:?}"), r#"{"k": [1, [None, true], b"\x00a", 1.5, "é\n"], "e": {}}"#);
 }
+
+#[test]
+fn values_show_their_contents_to_who_asks_for_the_right_ones() {
+    let all =
+        [true.into(), 1.into(), 1.5.into(), b"s".into(), "s".into(), (1,).into(), dict([("k", 1.into())])];
+    for (at, value) in all.iter().enumerate() {
+        let value: &Value = value;
+        let shown = [
+            value.as_bool() == Some(true),
+            value.as_int() == Some(1),
+            value.as_float() == Some(1.5),
+            value.as_bytes() == Some(b"s"),
+            value.as_str() == Some("s"),
+            value.as_list() == Some(&[Value::Int(1)]),
+            value.as_dict() == Some(&[("k".to_owned(), Value::Int(1))]),
+        ];
+        assert!(
+            shown.iter().enumerate().all(|(kind, is_shown)| *is_shown == (kind == at)),
+            "{value:?}: {shown:?}"
+        );
+        for (other, bytes) in all.iter().map(|other| (other, bytes_of(other).unwrap())) {
+            let read = decode(&bytes, &NoReferences).unwrap();
+            assert_eq!(read == *value, other == value);
+            assert_eq!(decode(&bytes_of(value).unwrap(), &NoReferences).unwrap() == read, other == value);
+        }
+    }
+}
+
+#[test]
+fn a_float_that_would_become_infinite_does_not_fit() {
+    let narrow = |x: f64| f32::decode(decode(&bytes_of(&x).unwrap(), &NoReferences).unwrap()).ok();
+    assert_eq!((narrow(1e300), narrow(1.5)), (None, Some(1.5)));
+    assert_eq!(narrow(f64::INFINITY), Some(f32::INFINITY));
+}
