@@ -18,6 +18,11 @@ pub const MAX_DEPTH: usize = 512;
 pub const MAX_NODES: usize = 1 << 22;
 /// Largest control-plane frame between processes of ours (configuration, handshake).
 pub const MAX_CONTROL_PAYLOAD: usize = 1024 * 1024;
+/// Largest frame that workers and clients send to the arbiter, and a host once the pool has begun. Longest is what a worker says
+/// that cannot boot.
+pub const MAX_SAID: usize = 16 * 1024;
+/// Most characters of that.
+pub const MAX_REASON: usize = 2_000;
 /// Most descriptors that come with one control-plane frame.
 pub const MAX_FRAME_FDS: usize = 4;
 
@@ -101,4 +106,6 @@ const _: () = {
     assert!(MAX_DEATHS.is_power_of_two());
     assert!(STREAM_RING.is_power_of_two() && STREAM_RING / 4 >= STREAM_WORDS && STREAM_WORDS < 1 << 16);
     assert!(MAX_CONTROL_PAYLOAD <= MAX_FRAME_PAYLOAD);
+    assert!(4 * MAX_REASON <= MAX_SAID / 2, "a character has up to four bytes");
+    assert!(16 * MAX_WORKER_THREADS <= MAX_SAID / 2, "a worker names its threads");
 };

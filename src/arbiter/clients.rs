@@ -12,7 +12,7 @@ use crate::ring::{CallLine, Cancel, Generation, Queue, State};
 use crate::shm::{Board, Control, LaneState, OwnRecord, Owner, RegionId, RegionKind, Requests, layout_hash};
 use crate::sys::event::Event;
 use crate::sys::futex::Kernel;
-use crate::sys::{fd, pidfd, socket};
+use crate::sys::{fd, pidfd};
 use crate::wire::Kind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -77,14 +77,13 @@ impl Lane {
 }
 
 impl Arbiter<'_> {
-    /// A new client's socket; it must say HELLO by then. Its number.
-    pub(super) fn accept(&mut self, fd: OwnedFd, silent_until: Option<u64>) -> Result<u32> {
-        socket::set_nonblocking(fd.as_fd(), true)?;
+    /// A new client's socket, which is wary; it must say HELLO by then. Its number.
+    pub(super) fn accept(&mut self, socket: Stream, silent_until: Option<u64>) -> Result<u32> {
         let number = self.next_client;
         self.next_client = self.next_client.wrapping_add(1);
-        self.watch(fd.as_fd(), Source::Client(number))?;
+        self.watch(socket.fd(), Source::Client(number))?;
         let client = Client {
-            stream: Some(Stream::new(fd).leaving(self.below())),
+            stream: Some(socket.leaving(self.below())),
             process: None,
             pid: None,
             lanes: Vec::new(),

@@ -229,8 +229,8 @@ impl Arbiter<'_> {
                 Ok(None)
             }
             Kind::Connect => {
-                let [fd] = message.take_fds()?;
-                if let Err(error) = self.accept(fd, None) {
+                let socket = message.take_socket()?;
+                if let Err(error) = self.accept(socket, None) {
                     self.trouble(format!("a client could not be accepted: {error}"));
                 }
                 Ok(None)

@@ -6,10 +6,10 @@
 use super::core::Arbiter;
 use super::endpoint::Endpoint;
 use super::token::Source;
-use crate::conn::{Link, Message};
+use crate::conn::{Message, Stream};
 use crate::error::{Error, Kind, Result};
 use crate::sys::{clock, errno_of, fd, process, socket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// An [`Endpoint`], and what it takes to keep it open.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Door {
         self.reserve = None;
         let accepted = socket::accept(self.endpoint.listener());
         if let Ok(Some(fd)) = accepted {
-            refuse(fd, why);
+            refuse(Stream::new(fd).wary(), why);
             self.reserve = fd::dev_null().ok();
             return true;
         }
@@ -74,7 +74,7 @@ impl Arbiter<'_> {
             let Some(door) = &mut self.door else { return };
             door.again_at = None;
             match door.next() {
-                Ok(Some(fd)) => self.admit(fd),
+                Ok(Some(fd)) => self.admit(Stream::new(fd).wary()),
                 Ok(None) => return,
                 Err(error) => {
                     let is_full = matches!(errno_of(&error), Some(libc::EMFILE | libc::ENFILE));
@@ -94,24 +94,24 @@ impl Arbiter<'_> {
     }
 
     /// One that connected: a program of this user, or it is sent away.
-    fn admit(&mut self, fd: OwnedFd) {
-        let uid = match socket::peer_credentials(fd.as_fd()) {
+    fn admit(&mut self, socket: Stream) {
+        let uid = match socket::peer_credentials(socket.fd()) {
             Ok(peer) => peer.uid,
             Err(error) => return self.trouble(format!("a client could not be accepted: {error}")),
         };
         if uid != process::uid() {
             let why = format!("this pool is user {}'s, and you are {uid}", process::uid());
-            refuse(fd, &Error::new(Kind::Incompatible(why.into())));
+            refuse(socket, &Error::new(Kind::Incompatible(why.into())));
             return self.trouble(format!("a client of user {uid} was sent away"));
         }
-        if let Err(why) = self.check_spare(fd.as_fd()) {
+        if let Err(why) = self.check_spare(socket.fd()) {
             self.trouble(format!("a client was sent away: {why}"));
-            return refuse(fd, &why);
+            return refuse(socket, &why);
         }
         crash_point!("arbiter.admit");
         self.drop_longest_silent();
         let until = clock::monotonic_ns() + HELLO_TIMEOUT_NS;
-        if let Err(error) = self.accept(fd, Some(until)) {
+        if let Err(error) = self.accept(socket, Some(until)) {
             self.trouble(format!("a client could not be accepted: {error}"));
         }
     }
@@ -156,6 +156,6 @@ fn full(error: Error) -> Error {
 }
 
 /// Says why, as far as there is room at once, and closes.
-fn refuse(fd: OwnedFd, why: &Error) {
-    let _ = Link::new(fd).send(Message::refused(why));
+fn refuse(mut socket: Stream, why: &Error) {
+    let _ = socket.queue(Message::refused(why)).and_then(|()| socket.flush());
 }

@@ -12,11 +12,10 @@ use crate::pool::PoolState;
 use crate::shm::{LaneState, Owner};
 use crate::sys::process::{self, Pid};
 use crate::sys::signal::Saved;
-use crate::sys::socket;
 use crate::worker::{Apps, Boot, Surroundings};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -55,15 +54,14 @@ impl Rig {
             nofile: 1024,
         };
         let mut arbiter = start::new(settings, apps, surroundings, &[])?;
-        socket::set_nonblocking(host.as_fd(), true)?;
-        arbiter.host = Some(Stream::new(host));
+        arbiter.host = Some(Stream::new(host).wary());
         let turns = arbiter.begin()?;
         Ok(Rig { arbiter, turns })
     }
 
     /// Somebody came in who has not said anything yet and has until then to do so.
     pub fn admit(&mut self, fd: OwnedFd, until_ns: u64) -> Result<u32> {
-        self.arbiter.accept(fd, Some(until_ns))
+        self.arbiter.accept(Stream::new(fd).wary(), Some(until_ns))
     }
 
     /// One turn of the loop, which waits for nothing. `false`: the pool has ended.

@@ -13,7 +13,7 @@ use crate::pool::{Config, Policy};
 use crate::shm::{Board, Registry};
 use crate::sys::process;
 use crate::sys::signal::{self, Incoming, Signal};
-use crate::sys::{clock, errno_of, fd, named_io, pidfd, socket};
+use crate::sys::{clock, errno_of, fd, named_io, pidfd};
 use crate::wire::Kind;
 use crate::worker::{Apps, Surroundings};
 use mio::Poll;
@@ -65,7 +65,7 @@ fn supervise(socket: OwnedFd, token: u128, apps: &Apps) -> i32 {
     let mut link = Link::new(socket);
     match start(&mut link, token, apps) {
         Ok(mut arbiter) => {
-            arbiter.host = Some(link.into_stream());
+            arbiter.host = Some(link.into_stream().wary());
             match arbiter.live() {
                 Ok(()) => 0,
                 Err(error) => {
@@ -115,7 +115,6 @@ fn start<'a>(link: &mut Link, token: u128, apps: &'a Apps) -> Result<Arbiter<'a>
     process::new_session().or_else(|e| if errno_of(&e) == Some(libc::EPERM) { Ok(()) } else { Err(e) })?;
     process::set_name("stk-arbiter")?;
     signal::ignore(Signal::SIGHUP)?;
-    socket::set_nonblocking(link.fd(), true)?;
     let surroundings = prepare(&mut settings, kept)?;
     let mut arbiter = new(settings, apps, surroundings, &[Signal::SIGTERM, Signal::SIGINT])?;
     arbiter.host_pidfd = Some(host_pidfd);

@@ -4,6 +4,7 @@ use super::core::Arbiter;
 use super::token::Source;
 use crate::conn::{Message, Received, Stream};
 use crate::error::{Cause, Error, Kind as ErrorKind, Result};
+use crate::limits::MAX_REASON;
 use crate::pool::{CallId, Ended, Event, Life, SlotIndex, Why};
 use crate::shm::{Death, Owner, RegionKind, Results, SlotState, layout_hash};
 #[cfg(not(stokehold_fuzzing))]
@@ -60,15 +61,13 @@ impl Arbiter<'_> {
             mode: self.settings.mode,
             bounds: self.settings.bounds(),
         };
-        socket::set_nonblocking(control.as_fd(), true)?;
-        socket::set_nonblocking(fetch.as_fd(), true)?;
         self.registry.forget_death(ring_life(life));
         crash_point!("arbiter.spawn", "fork");
         let pid = self.birth(boot)?;
         crash_point!("arbiter.spawn.forked");
         // The child does the same; whoever comes first.
         let _ = process::new_group(pid);
-        let (control, fetch) = (Stream::new(control), Stream::new(fetch));
+        let (control, fetch) = (Stream::new(control).wary(), Stream::new(fetch).wary());
         let watched = pidfd::open(pid).and_then(|handle| {
             self.watch(control.fd(), Source::Control(life))?;
             self.watch(fetch.fd(), Source::Fetch(life))?;
@@ -217,7 +216,8 @@ impl Arbiter<'_> {
                 Ok(None)
             }
             Kind::Refused => {
-                let text = message.str("why").unwrap_or("no reason given").to_owned();
+                let text = message.str("why").unwrap_or("no reason given");
+                let text: String = text.chars().take(MAX_REASON).collect();
                 // Of an older build, or nonsense: as one that says nothing of it.
                 match message.int::<u8>("passing") {
                     Ok(1) => self.boot_ended(format!("a worker cannot boot: {text}")),
@@ -255,8 +255,8 @@ impl Arbiter<'_> {
                 self.answer_register(id, RegionKind::Growth, fd, len, owner).map(Some)
             }
             Kind::Connect => {
-                let [fd] = message.take_fds()?;
-                Ok(Some(match self.connect_worker(life, fd) {
+                let socket = message.take_socket()?;
+                Ok(Some(match self.connect_worker(life, socket) {
                     Ok(()) => Message::new(Kind::Connect).answering(id),
                     Err(error) => Message::refused(&error).answering(id),
                 }))
@@ -269,7 +269,7 @@ impl Arbiter<'_> {
 
     /// A worker becomes a client of the pool, for the calls that its apps make: one of each life, as it needs no more, and
     /// none of one that does not run calls.
-    fn connect_worker(&mut self, life: Life, fd: OwnedFd) -> Result<()> {
+    fn connect_worker(&mut self, life: Life, socket: Stream) -> Result<()> {
         let wrong = |why: &'static str| Err(Error::bad_request(why));
         let Some(worker) = self.workers.get(&life) else { return wrong("a client of a worker that is gone") };
         if matches!(worker.state, SlotState::Booting | SlotState::Dying) {
@@ -279,8 +279,8 @@ impl Arbiter<'_> {
         if worker.client.is_some_and(|number| self.clients.contains_key(&number)) {
             return wrong("a second client of one worker");
         }
-        self.check_spare(fd.as_fd())?;
-        let number = self.accept(fd, None)?;
+        self.check_spare(socket.fd())?;
+        let number = self.accept(socket, None)?;
         if let Some(worker) = self.workers.get_mut(&life) {
             worker.client = Some(number);
         }

@@ -1,8 +1,10 @@
 //! One control-plane message: kind, number, named fields, descriptors.
 
+use super::Stream;
 use crate::error::{Bound, Error, Kind as ErrorKind, Result};
+use crate::sys::socket;
 use crate::wire::{Kind, Value};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// A message, being made or as it came.
 #[derive(Debug)]
@@ -16,12 +18,14 @@ pub struct Message {
     pub fds: Vec<OwnedFd>,
     /// The kernel dropped them: this process may not open any more.
     pub fds_lost: bool,
+    /// Came from one who may mean ill.
+    pub(super) wary: bool,
 }
 
 impl Message {
     /// An empty one.
     pub fn new(kind: Kind) -> Message {
-        Message { kind, id: 0, fields: Vec::new(), fds: Vec::new(), fds_lost: false }
+        Message { kind, id: 0, fields: Vec::new(), fds: Vec::new(), fds_lost: false, wary: false }
     }
 
     /// A refusal that says why.
@@ -118,17 +122,31 @@ impl Message {
             .collect()
     }
 
-    /// Takes the descriptors, which must be this many.
+    /// Takes the descriptors, which must be this many. From a peer who may mean ill none of them is a socket.
     pub fn take_fds<const N: usize>(&mut self) -> Result<[OwnedFd; N]> {
+        if self.wary && self.fds.iter().any(|fd| socket::is_unix_stream(fd.as_fd()).unwrap_or(false)) {
+            return Err(self.wrong("descriptors", "a socket is among them"));
+        }
+        self.take_any()
+    }
+
+    /// Takes the only descriptor, a socket that is the next one's who trusts its peers as little.
+    pub fn take_socket(&mut self) -> Result<Stream> {
+        let [fd] = self.take_any()?;
+        Ok(Stream::new(fd).wary())
+    }
+
+    fn take_any<const N: usize>(&mut self) -> Result<[OwnedFd; N]> {
         if self.fds_lost {
             return Err(Error::new(ErrorKind::Frame(
                 "descriptors that came with a message were dropped: no more can be opened here".into(),
             )));
         }
-        let found = self.fds.len();
-        std::mem::take(&mut self.fds)
-            .try_into()
-            .map_err(|_| self.wrong("descriptors", &format!("expected {N}, got {found}")))
+        if self.fds.len() != N {
+            return Err(self.wrong("descriptors", &format!("expected {N}, got {}", self.fds.len())));
+        }
+        let fds = std::mem::take(&mut self.fds);
+        fds.try_into().map_err(|_| self.wrong("descriptors", "of another number"))
     }
 
     /// This message if it is of the kind that was waited for; a refusal as the error that it carries.
@@ -162,16 +180,16 @@ impl Message {
         )))
     }
 
-    pub(super) fn into_parts(self) -> (Kind, u64, Value, Vec<OwnedFd>) {
-        let mut fields = self.fields;
-        if !self.fds.is_empty() {
-            fields.push((FDS.to_owned(), Value::Int(self.fds.len() as i64)));
+    pub(super) fn into_parts(mut self) -> (Kind, u64, Value, Vec<OwnedFd>) {
+        let (mut fields, fds) = (std::mem::take(&mut self.fields), std::mem::take(&mut self.fds));
+        if !fds.is_empty() {
+            fields.push((FDS.to_owned(), Value::Int(fds.len() as i64)));
         }
-        (self.kind, self.id, Value::Dict(fields), self.fds)
+        (self.kind, self.id, Value::Dict(fields), fds)
     }
 
     pub(super) fn from_parts(kind: Kind, id: u64, fields: Vec<(String, Value)>) -> Message {
-        Message { kind, id, fields, fds: Vec::new(), fds_lost: false }
+        Message { kind, id, fields, fds: Vec::new(), fds_lost: false, wary: false }
     }
 
     /// How many descriptors the frame said it brings.
@@ -184,6 +202,14 @@ impl Message {
 
     fn wrong(&self, name: &str, why: &str) -> Error {
         Error::new(ErrorKind::Frame(format!("message {:?}: field {name:?}: {why}", self.kind).into()))
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        if self.wary {
+            self.fds.drain(..).for_each(socket::close);
+        }
     }
 }
 

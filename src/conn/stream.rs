@@ -2,7 +2,7 @@
 
 use super::Message;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::limits::{HEADER_LEN, MAX_CONTROL_PAYLOAD, MAX_FRAME_FDS};
+use crate::limits::{HEADER_LEN, MAX_CONTROL_PAYLOAD, MAX_FRAME_FDS, MAX_SAID};
 use crate::sys::fd::Inheritable;
 use crate::sys::{errno_of, socket};
 use crate::wire::{
@@ -23,7 +23,7 @@ pub enum Received {
     End,
 }
 
-/// A framed socket. Blocks or not as the descriptor does.
+/// A framed socket. Blocks or not as the descriptor does, unless it is [`wary`](Stream::wary).
 #[derive(Debug)]
 pub struct Stream {
     fd: Inheritable,
@@ -38,6 +38,7 @@ pub struct Stream {
     fds_lost: bool,
     /// Descriptors with this number or a higher one are not accepted: see [`leaving`](Stream::leaving).
     below: RawFd,
+    wary: bool,
     out: VecDeque<Outgoing>,
     out_bytes: usize,
     out_fds: usize,
@@ -69,6 +70,7 @@ impl Stream {
             fds: VecDeque::new(),
             fds_lost: false,
             below: RawFd::MAX,
+            wary: false,
             out: VecDeque::new(),
             out_bytes: 0,
             out_fds: 0,
@@ -77,8 +79,20 @@ impl Stream {
 
     /// The same, but its peer may not fill this process: of what it sends, descriptors that got this number or a higher
     /// one here are dropped, as the kernel does when there are no more.
-    pub fn leaving(self, below: RawFd) -> Stream {
-        Stream { below, ..self }
+    #[must_use]
+    pub fn leaving(mut self, below: RawFd) -> Stream {
+        self.below = below;
+        self
+    }
+
+    /// The same, for one who must not be held up, whatever its peer does: it does not wait, also where the peer shares the socket
+    /// and has it wait; messages are no larger than what is worth saying here; and it takes no time to close.
+    #[must_use]
+    pub fn wary(mut self) -> Stream {
+        socket::take_all_in_turn(self.fd.as_fd());
+        self.decoder.extend(MAX_SAID);
+        self.wary = true;
+        self
     }
 
     /// The socket.
@@ -93,24 +107,27 @@ impl Stream {
     /// message lacks its descriptors. The connection is of no more use then.
     pub fn read(&mut self) -> Result<Received> {
         let mut buffer = [0; 16 * 1024];
-        let Some(received) = socket::recv(self.fd.as_fd(), &mut buffer)? else {
+        let recv = if self.wary { socket::recv_now } else { socket::recv };
+        let Some(received) = recv(self.fd.as_fd(), &mut buffer)? else {
             return Ok(Received::WouldBlock);
         };
         if received.truncated || received.fds.iter().any(|fd| fd.as_raw_fd() >= self.below) {
             // This process is at its limit. The bytes are whole: the message is told, and the connection lives on. One
             // call brings the descriptors of one message, so it is the next one that announces any.
             if self.fds_lost || !self.fds.is_empty() {
+                received.fds.into_iter().for_each(socket::close);
                 // A read may bring the end of one message and the beginning of the next: whose were they?
                 return Err(
                     Error::os("recvmsg", libc::EMFILE).context("descriptors of several messages were lost")
                 );
             }
             self.fds_lost = true;
+            received.fds.into_iter().for_each(socket::close);
         } else {
             self.fds.extend(received.fds);
         }
         if self.fds.len() > MAX_FDS_WAITING {
-            self.fds.clear();
+            self.fds.drain(..).for_each(socket::close);
             return Err(Error::new(ErrorKind::Frame("more descriptors came than messages announced".into())));
         }
         if received.bytes == 0 {
@@ -168,6 +185,7 @@ impl Stream {
             )));
         }
         message.fds = self.fds.drain(..announced).collect();
+        message.wary = self.wary;
         Ok(Some(message))
     }
 
@@ -220,7 +238,8 @@ impl Stream {
         while let Some(front) = self.out.front_mut() {
             // Descriptors go with the first byte of their frame, and with no other's: one frame a call.
             let fds: Vec<BorrowedFd<'_>> = front.fds.iter().map(|fd| fd.as_fd()).collect();
-            let n = match socket::send(self.fd.as_fd(), &[IoSlice::new(&front.bytes[front.sent..])], &fds) {
+            let send = if self.wary { socket::send_now } else { socket::send };
+            let n = match send(self.fd.as_fd(), &[IoSlice::new(&front.bytes[front.sent..])], &fds) {
                 Ok(Some(n)) => n,
                 Ok(None) => return Ok(false),
                 Err(error) if errno_of(&error) == Some(libc::ETOOMANYREFS) => return Ok(false),
@@ -236,5 +255,14 @@ impl Stream {
             }
         }
         Ok(true)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.wary && self.fd.is_ours() {
+            socket::empty(self.fd.as_fd());
+            self.fds.drain(..).for_each(socket::close);
+        }
     }
 }

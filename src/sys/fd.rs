@@ -44,9 +44,16 @@ impl<T: AsFd> AsFd for Inheritable<T> {
     }
 }
 
+impl<T> Inheritable<T> {
+    /// Whether it is still open, and so what it was.
+    pub fn is_ours(&self) -> bool {
+        self.closings == CLOSINGS.load(Ordering::Relaxed)
+    }
+}
+
 impl<T> Drop for Inheritable<T> {
     fn drop(&mut self) {
-        if self.closings == CLOSINGS.load(Ordering::Relaxed) {
+        if self.is_ours() {
             // SAFETY: dropped once, here, and not used afterwards.
             unsafe { ManuallyDrop::drop(&mut self.fd) }
         }

@@ -4,6 +4,7 @@ use super::runtime::Worker;
 use super::{Apps, Ctx, panics};
 use crate::conn::{Link, Message};
 use crate::error::{AppError, Error, Kind as ErrorKind, Result};
+use crate::limits::MAX_REASON;
 use crate::ring::{Life, Mode};
 use crate::shm::{Board, RegionId, Registry, Results, layout_hash};
 use crate::sys::process::{self, Pid};
@@ -95,9 +96,13 @@ impl From<Error> for Failure {
 
 impl Failure {
     fn message(&self) -> Message {
+        let (Failure::Apps(error) | Failure::Passing(error)) = self;
+        // An app may have said any amount, of which the arbiter takes so much.
+        let why: String = error.to_string().chars().take(MAX_REASON).collect();
+        let message = Message::new(Kind::Refused).with("code", error.code() as u32).with("why", why);
         match self {
-            Failure::Apps(error) => Message::refused(error),
-            Failure::Passing(error) => Message::refused(error).with("passing", 1),
+            Failure::Apps(_) => message,
+            Failure::Passing(_) => message.with("passing", 1),
         }
     }
 

@@ -216,6 +216,7 @@ impl App for Birth {
     fn init(ctx: &Ctx) -> Result<Birth> {
         match fs::read_to_string("boot").unwrap_or_default().as_str() {
             "error" => Err(ctx.error("Damp", "the coal is wet")),
+            "long error" => Err(ctx.error("Damp", "the coal is wet ".repeat(100_000))),
             "panic" => panic!("the coal is wet"),
             "exit" => sys::exit_now(5),
             "call" => ctx.call(Birth::NAME, "any").execute().map(|_| Birth),

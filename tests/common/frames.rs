@@ -1,15 +1,18 @@
 //! What a worker says to its arbiter on a socket, and no worker says.
 
 use crate::{lies, proc};
-use std::io::IoSlice;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use std::io::{IoSlice, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::time::Duration;
 use std::{fs, io, process, thread};
 use stokehold::internals::conn::{Message, Stream};
 use stokehold::internals::shm::{Region, RegionKind, layout_hash};
 use stokehold::internals::sys::memfd::{self, Seals};
 use stokehold::internals::sys::{clock, event, pidfd, socket};
-use stokehold::internals::wire::{Header, Kind};
+use stokehold::internals::wire::{Header, Kind, Value};
 
 /// What comes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +47,9 @@ pub const SAYINGS: &[(&str, Fate)] = &[
     ("ready again", Nothing),
     ("ready with many threads", Nothing),
     ("ready with threads of others", Nothing),
-    ("refused at length", Nothing),
+    ("refused", Nothing),
+    ("refused at length", Death),
+    ("few bytes and many values", Death),
     ("what clients say", Death),
     ("what clients say of lanes", Death),
     ("what a host says", Death),
@@ -71,13 +76,24 @@ pub const SAYINGS: &[(&str, Fate)] = &[
     ("register without end", Nothing),
     ("connect what is no socket", Nothing),
     ("connect a listener", Nothing),
-    ("connect the arbiter to itself", Nothing),
+    ("connect a listener where somebody waits", Nothing),
+    ("connect the arbiter to itself", Either),
+    ("connect and have the arbiter wait for more", Nothing),
+    ("connect and have the arbiter wait for room", Nothing),
+    ("connect and ask who says things", Nothing),
     ("connect again and again", Nothing),
     ("descriptors unasked", Death),
     ("fewer descriptors than announced", Death),
     ("more descriptors than can be", Death),
     ("a number of descriptors below zero", Death),
     ("a socket that takes its time to close", Nothing),
+    ("many descriptors, the last of which takes its time to close", Nothing),
+    ("beside all else what takes its time to close", Either),
+    ("nonsense, and behind it what takes its time to close", Death),
+    ("far too much, and behind it what takes its time to close", Either),
+    ("a socket with one in it that takes its time to close", Death),
+    ("a socket in a socket in a socket that takes its time to close", Death),
+    ("sockets of messages that take their time to close", Nothing),
     ("more than anybody reads", Nothing),
 ];
 
@@ -97,7 +113,7 @@ impl Mouth<'_> {
         while !rest.is_empty() {
             match socket::send(self.0, &[IoSlice::new(rest)], fds) {
                 Ok(Some(n)) => (rest, fds) = (&rest[n..], &[]),
-                Ok(None) => thread::sleep(std::time::Duration::from_micros(200)),
+                Ok(None) => thread::sleep(Duration::from_micros(200)),
                 Err(_) => return, // the arbiter has closed it: that is its answer
             }
         }
@@ -116,7 +132,7 @@ impl Mouth<'_> {
             return;
         }
         while let Ok(false) = stream.flush() {
-            thread::sleep(std::time::Duration::from_micros(200));
+            thread::sleep(Duration::from_micros(200));
         }
     }
 }
@@ -139,9 +155,9 @@ pub fn say(how: &str, socket: &OwnedFd, life: u16) {
     match how {
         "half a header" => to.bytes(&header[..7], &[]),
         "half a frame" => to.bytes(&[&header[..], &[0x21, 0, 0, 0, 1]].concat(), &[]),
-        "a frame that is too long" => to.bytes(&with_len((1 << 20) + 1), &[]),
+        "a frame that is too long" => to.bytes(&with_len((16 << 10) + 1), &[]),
         "a frame as long as can be" => to.bytes(&with_len(u32::MAX), &[]),
-        "a frame whose rest never comes" => to.bytes(&with_len(1 << 20), &[]),
+        "a frame whose rest never comes" => to.bytes(&with_len(16 << 10), &[]),
         "no frame" => to.bytes(&[0x5a; 64], &[]),
         "zeroes" => to.bytes(&[0; 64], &[]),
         "another version" => {
@@ -151,13 +167,13 @@ pub fn say(how: &str, socket: &OwnedFd, life: u16) {
         }
         "no kind" => to.frame(0xee, &[]),
         "a list for a body" => to.frame(Kind::Ready.code(), &[0x20, 0, 0, 0, 0]),
-        "lists in lists" => to.frame(Kind::Ready.code(), &[0x20, 0, 0, 0, 1].repeat(100_000)),
+        "lists in lists" => to.frame(Kind::Ready.code(), &[0x20, 0, 0, 0, 1].repeat(3_000)),
         "more items than bytes" => to.frame(Kind::Ready.code(), &[0x21, 0xff, 0xff, 0xff, 0xff, 0]),
         "no text" => to.frame(Kind::Ready.code(), &[0x21, 0, 0, 0, 1, 0x11, 0, 0, 0, 2, 0xff, 0xfe, 0]),
         "a body of garbage" => to.frame(Kind::Ready.code(), &[0xa5; 5000]),
         "ready again" => (0..1000).for_each(|_| to.message(new(Kind::Ready))),
         "ready with many threads" => {
-            let mine: Vec<i64> = vec![i64::from(process::id()); 50_000];
+            let mine: Vec<i64> = vec![i64::from(process::id()); 1_500];
             to.message(new(Kind::Ready).with("tids", mine.clone()));
             to.message(new(Kind::Ready).with("tids", mine));
         }
@@ -165,6 +181,12 @@ pub fn say(how: &str, socket: &OwnedFd, life: u16) {
             let parent = stokehold::internals::sys::process::parent_pid().unwrap().as_raw();
             let others = vec![1, 0, -1, i64::from(parent), i64::from(i32::MAX), i64::MIN, i64::MAX];
             to.message(new(Kind::Ready).with("tids", others));
+        }
+        "refused" => to.message(new(Kind::Refused).with("why", "x\n".repeat(8_000))),
+        "few bytes and many values" => {
+            let nothing = vec![Value::None; 1_000_000];
+            let alert = || new(Kind::Alert).with("lane", 0_i64).with("serial", 1_i64);
+            (0..100).for_each(|_| to.message(alert().with("more", Value::List(nothing.clone()))));
         }
         "refused at length" => {
             (0..5).for_each(|_| to.message(new(Kind::Refused).with("why", "x\n".repeat(400_000))));
@@ -277,6 +299,45 @@ pub fn say(how: &str, socket: &OwnedFd, life: u16) {
             fs::remove_file("kept").unwrap();
             to.message(new(Kind::Connect).with_fd(listener.into()));
         }
+        "connect a listener where somebody waits" => {
+            let listener = slow_listener();
+            to.message(new(Kind::Connect).with_fd(listener));
+        }
+        // The arbiter's socket is the worker's as well, which says how both of them wait.
+        "connect and have the arbiter wait for more" | "connect and have the arbiter wait for room" => {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let shared = theirs.try_clone().unwrap();
+            to.message(new(Kind::Connect).with_fd(theirs.into()));
+            let descriptors = || proc::descriptors(parent()).len();
+            let before = descriptors();
+            some_time(|| descriptors() > before);
+            shared.set_nonblocking(false).unwrap();
+            let question = Header { kind: Kind::Status, len: 0, id: 1 }.encode();
+            let said = if how.ends_with("more") { question[..1].to_vec() } else { question.repeat(5_000) };
+            Mouth(ours.as_fd()).bytes(&said, &[]);
+            std::mem::forget((ours, shared));
+        }
+        // Each message brings a handle to its sender then, if the kernel knows that.
+        "connect and ask who says things" => {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let on: libc::c_int = 1;
+            for option in [libc::SO_PASSCRED, SO_PASSPIDFD] {
+                // SAFETY: reads one number.
+                unsafe {
+                    let len = size_of::<libc::c_int>() as libc::socklen_t;
+                    let at = (&raw const on).cast();
+                    libc::setsockopt(theirs.as_raw_fd(), libc::SOL_SOCKET, option, at, len)
+                };
+            }
+            to.message(new(Kind::Connect).with_fd(theirs.into()));
+            let question = Header { kind: Kind::Status, len: 0, id: 1 }.encode();
+            for _ in 0..400 {
+                Mouth(ours.as_fd()).bytes(&question, &[]);
+                let mut answer = [0; 1 << 16];
+                let _ = (&ours).read(&mut answer).unwrap();
+            }
+            std::mem::forget(ours);
+        }
         "connect the arbiter to itself" => {
             to.message(new(Kind::Connect).with_fd(socket.try_clone().unwrap()));
         }
@@ -303,6 +364,47 @@ pub fn say(how: &str, socket: &OwnedFd, life: u16) {
         "a socket that takes its time to close" => {
             to.message(register(slow_to_close(), 4096));
         }
+        "many descriptors, the last of which takes its time to close" => {
+            let (null, slow) = (null(), slow_to_close());
+            let mut fds = vec![null.as_raw_fd(); 252];
+            fds.push(slow.as_raw_fd());
+            let rights = [ControlMessage::ScmRights(&fds)];
+            let header = with_len(0);
+            let parts = [IoSlice::new(&header)];
+            sendmsg::<()>(socket.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None).unwrap();
+        }
+        "beside all else what takes its time to close" => {
+            let slow = slow_to_close();
+            let rights = [slow.as_raw_fd()];
+            let rights = [ControlMessage::ScmRights(&rights)];
+            let parts = [IoSlice::new(&[0x5a])];
+            let _ = sendmsg::<()>(socket.as_raw_fd(), &parts, &rights, MsgFlags::MSG_OOB, None);
+            drop(slow);
+            to.bytes(&[0x5a; 64], &[]);
+        }
+        "nonsense, and behind it what takes its time to close" => {
+            to.bytes(&[0x5a; 64 << 10], &[]);
+            to.message(register(slow_to_close(), 4096));
+        }
+        "far too much, and behind it what takes its time to close" => {
+            let slow = slow_to_close();
+            to.bytes(&with_len(0).repeat(8_000), &[]);
+            to.bytes(&with_len(0), &[slow.as_fd()]);
+            stokehold::internals::sys::process::exit_now(9)
+        }
+        "a socket with one in it that takes its time to close" => {
+            to.message(register(parcel(slow_to_close()), 4096));
+        }
+        "a socket in a socket in a socket that takes its time to close" => {
+            to.message(register(parcel(parcel(slow_to_close())), 4096));
+        }
+        "sockets of messages that take their time to close" => {
+            let (ours, theirs) = UnixDatagram::pair().unwrap();
+            let slow = slow_to_close();
+            ours.send(&[]).unwrap();
+            socket::send(ours.as_fd(), &[IoSlice::new(b"x")], &[slow.as_fd()]).unwrap();
+            to.message(register(theirs.into(), 4096));
+        }
         "more than anybody reads" => {
             let end = clock::monotonic_ns() + 300_000_000;
             while clock::monotonic_ns() < end {
@@ -313,14 +415,50 @@ pub fn say(how: &str, socket: &OwnedFd, life: u16) {
     }
 }
 
+/// See `unix(7)`.
+const SO_PASSPIDFD: libc::c_int = 76;
+
+fn parent() -> u32 {
+    stokehold::internals::sys::process::parent_pid().unwrap().as_raw() as u32
+}
+
+/// Until it is so, if it comes to be so soon.
+fn some_time(is: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if is() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A socket in which this is.
+fn parcel(what: OwnedFd) -> OwnedFd {
+    let (ours, theirs) = socket::pair().unwrap();
+    socket::send(ours.as_fd(), &[IoSlice::new(b"x")], &[what.as_fd()]).unwrap();
+    theirs
+}
+
+/// One that listens, with a connection that nobody has accepted, in which one is that takes its time to close.
+fn slow_listener() -> OwnedFd {
+    let listener = UnixListener::bind("kept").unwrap();
+    let ours = UnixStream::connect("kept").unwrap();
+    fs::remove_file("kept").unwrap();
+    let slow = slow_to_close();
+    socket::send(ours.as_fd(), &[IoSlice::new(b"x")], &[slow.as_fd()]).unwrap();
+    listener.into()
+}
+
+/// Where somebody listens, and accepts nothing, who outlives those who say things: the file `port` says where.
+pub fn outlive() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    fs::write("port", listener.local_addr().unwrap().to_string()).unwrap();
+    listener
+}
+
 /// A connection over the network to nobody who reads, full, that is to wait for long when it is closed.
 fn slow_to_close() -> OwnedFd {
-    use std::io::Write;
-    use std::net::{TcpListener, TcpStream};
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let theirs = listener.accept().unwrap();
-    std::mem::forget((listener, theirs)); // open as long as this process, and read by nobody
+    let mut ours = TcpStream::connect(fs::read_to_string("port").unwrap()).unwrap();
     ours.set_nonblocking(true).unwrap();
     while ours.write(&[0; 65_536]).is_ok() {}
     let linger = libc::linger { l_onoff: 1, l_linger: 20 };

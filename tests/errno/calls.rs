@@ -221,7 +221,7 @@ const NAMES: &[(i64, &str)] = names! {
     rt_sigaction SYS_rt_sigaction, rt_sigprocmask SYS_rt_sigprocmask, rt_sigreturn SYS_rt_sigreturn,
     sched_getaffinity SYS_sched_getaffinity, sched_yield SYS_sched_yield, sendmsg SYS_sendmsg, sendto SYS_sendto,
     set_robust_list SYS_set_robust_list, set_tid_address SYS_set_tid_address, setpgid SYS_setpgid, setrlimit SYS_setrlimit,
-    setsid SYS_setsid, setsockopt SYS_setsockopt, sigaltstack SYS_sigaltstack, signalfd4 SYS_signalfd4, socket SYS_socket,
+    setsid SYS_setsid, setsockopt SYS_setsockopt, shutdown SYS_shutdown, sigaltstack SYS_sigaltstack, signalfd4 SYS_signalfd4, socket SYS_socket,
     socketpair SYS_socketpair, stat SYS_stat, statx SYS_statx, tgkill SYS_tgkill, timerfd_create SYS_timerfd_create,
     timerfd_settime SYS_timerfd_settime, uname SYS_uname, unlink SYS_unlink, vfork SYS_vfork, wait4 SYS_wait4, waitid SYS_waitid,
     write SYS_write, writev SYS_writev,

@@ -3,7 +3,7 @@
 
 use crate::app::{Birth, builder, call, open, ready};
 use crate::baseline::Baseline;
-use crate::frames::{Fate, SAYINGS};
+use crate::frames::{self, Fate, SAYINGS};
 use crate::guard::{PoolGuard, kill, some, until};
 use crate::harness::Outcome;
 use crate::hostile_workers::{Elsewhere, at_rest, own_memory};
@@ -22,12 +22,14 @@ crate::tests! {
     c1_c10_d3_what_no_worker_says_where_it_is_told_things,
     c1_c10_d3_what_no_worker_says_where_it_asks,
     c12_a_worker_with_more_threads_than_it_can_have,
+    d8_a_worker_that_would_have_its_arbiter_wait,
 }
 
 /// Longer than anything takes that is not stuck.
 const STUCK: Duration = Duration::from_secs(10);
-/// Descriptors of the arbiter's that one worker may come to, beside its own: growth regions, a client, messages under way.
-const SHARE: usize = 136 + 40;
+/// Descriptors of the arbiter's that one worker may come to, beside its own: growth regions, a client, messages under way, one
+/// message that is about to be refused.
+const SHARE: usize = 136 + 40 + 253;
 
 /// A place of the pool's that is asked for comes within some time, whatever somebody says.
 fn answers(pool: &Pool) {
@@ -50,6 +52,7 @@ fn c1_c10_d3_what_no_worker_says_where_it_asks() -> Outcome {
 /// What is said, on the one of its two connections.
 fn nobody_minds(on: usize) -> Outcome {
     let mut guard = PoolGuard::new();
+    let _outlives = frames::outlive();
     let elsewhere = Elsewhere::new(&mut guard);
     let pool = guard.start(builder(2));
     let base = Baseline::without_clients(&pool);
@@ -81,6 +84,7 @@ fn nobody_minds(on: usize) -> Outcome {
     base.reached();
     assert!(own_memory(&pool) < before + 4096, "{before} KiB, and then {}", own_memory(&pool));
     elsewhere.is_as_it_was();
+    fs::remove_file("port").unwrap();
     Ok(())
 }
 
@@ -174,5 +178,29 @@ fn c12_a_worker_with_more_threads_than_it_can_have() -> Outcome {
     fs::write("boot", "many threads").unwrap();
     let error = builder(1).app::<Birth>().start().map(drop).unwrap_err();
     assert_eq!(error.code(), Code::Start, "{error}");
+    Ok(())
+}
+
+/// Clients, deaths and the end of the pool are served all the same.
+fn d8_a_worker_that_would_have_its_arbiter_wait() -> Outcome {
+    for how in ["connect and have the arbiter wait for more", "connect and have the arbiter wait for room"] {
+        let mut guard = PoolGuard::new();
+        let pool = guard.start(builder(3));
+        let client = pool.client().unwrap();
+        let workers = ready(&client, 3, &[]);
+        let said = call(&client, "say").args((how, 1, "waits")).submit().unwrap();
+        let liar: u32 = some("somebody speaks", || fs::read_to_string("note").ok()).parse().unwrap();
+        until("it was said", || Path::new("note2").exists());
+        thread::sleep(Duration::from_millis(50));
+        answers(&pool);
+        let other = *workers.iter().find(|pid| **pid != liar).unwrap();
+        kill(other, Signal::SIGKILL);
+        ready(&client, 3, &[other]);
+        open("gate");
+        said.wait().unwrap();
+        drop(client);
+        pool.stop().unwrap();
+        ["gate", "note", "note2"].iter().for_each(|file| drop(fs::remove_file(file)));
+    }
     Ok(())
 }

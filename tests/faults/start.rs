@@ -205,6 +205,7 @@ fn inits_that_fail() -> Outcome {
     };
     let ways = [
         ("error", &["Damp", "the coal is wet"][..]),
+        ("long error", &["Damp", "the coal is wet"]),
         ("panic", &["the coal is wet"]),
         ("exit", &[]),
         ("hang", &[]),
