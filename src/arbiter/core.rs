@@ -54,6 +54,8 @@ pub struct Arbiter<'a> {
     pub(super) signals: Incoming,
     pub(super) started: Started,
     pub(super) events: VecDeque<Event>,
+    /// More may be there of what they said, and no event will tell: the tick looks.
+    pub(super) unheard: Vec<Source>,
     pub(super) deciding: bool,
     pub(super) exiting: bool,
 }
@@ -172,6 +174,13 @@ impl Arbiter<'_> {
             turns.tick_at = clock::monotonic_ns() + TICK_NS;
         }
         Ok(true)
+    }
+
+    /// On a tick: hears those whose further words make no event.
+    pub(super) fn hear(&mut self) {
+        for source in std::mem::take(&mut self.unheard) {
+            self.happened(source);
+        }
     }
 
     fn happened(&mut self, source: Source) {
@@ -410,7 +419,12 @@ impl Arbiter<'_> {
             }
             if handled >= BUDGET {
                 // Edge-triggered: what is left makes no further event unless it is registered anew.
-                self.rewatch(stream.fd(), source)?;
+                if let Err(error) = self.rewatch(stream.fd(), source) {
+                    log::warn!("{error}: who has more to say is heard with the next tick");
+                    if !self.unheard.contains(&source) {
+                        self.unheard.push(source);
+                    }
+                }
                 return Ok(Received::Some);
             }
             match stream.read()? {

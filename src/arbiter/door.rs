@@ -89,7 +89,11 @@ impl Arbiter<'_> {
         }
         let Some(door) = &self.door else { return };
         if let Err(error) = self.rewatch(door.endpoint.listener(), Source::Door) {
-            log::error!("the listening socket: {error}");
+            // Those who wait make no further event.
+            if let Some(door) = &mut self.door {
+                door.again_at = Some(clock::monotonic_ns() + AGAIN_NS);
+            }
+            self.trouble(format!("clients are accepted a little later: {error}"));
         }
     }
 

@@ -175,6 +175,7 @@ pub(super) fn new<'a>(
         signals,
         started: Started::Waiting { why: None, ended: None },
         events: VecDeque::new(),
+        unheard: Vec::new(),
         deciding: false,
         exiting: false,
     })

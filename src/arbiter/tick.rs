@@ -154,6 +154,7 @@ impl Arbiter<'_> {
         self.reclaim_closing();
         self.tidy(now);
         self.flush_waiting();
+        self.hear();
     }
 
     /// Tells the policy which of the calls that it knows to be given up are over.

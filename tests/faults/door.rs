@@ -1,7 +1,7 @@
 //! The door of a daemon: who is let in, what those who come may cost it, and who takes over from one that was killed.
 
 use crate::app::{builder, ready, works};
-use crate::guard::{PoolGuard, kill, until};
+use crate::guard::{PoolGuard, Stopped, kill, until};
 use crate::harness::{Kid, Outcome, Skip};
 use crate::input::{PATIENCE, hello, hello_with};
 use crate::proc;
@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use stokehold::internals::conn::{Link, Message};
 use stokehold::internals::shm::layout_hash;
@@ -34,6 +35,7 @@ crate::tests! {
     clients_leave_descriptors_for_workers,
     clients_leave_descriptors_for_workers_whatever_they_send,
     a_daemon_out_of_descriptors_recovers,
+    d1_who_waits_is_heard_though_no_event_can_tell,
     a_socket_of_a_killed_daemon_is_replaced,
     a_daemon_that_is_killed_at_any_point_of_its_start_is_replaced,
 }
@@ -269,6 +271,56 @@ fn a_daemon_out_of_descriptors_recovers() -> Outcome {
     drop((others, client));
     end(kid);
     Ok(())
+}
+
+/// After so many of them the others have their turn, and a new event is asked for, which may fail for want of memory.
+fn d1_who_waits_is_heard_though_no_event_can_tell() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, client) = served(1);
+    works(&client);
+    let daemon = kid.pid.as_raw() as u32;
+    // Each that comes in is a watch of its own; the listener is the next one.
+    let links = without_memory(daemon, 33, || (0..40).map(|_| link(PATH)).collect::<Vec<_>>())?;
+    for mut link in links {
+        link.ask(Message::new(Kind::Status), Kind::Response, PATIENCE).unwrap();
+    }
+    // And what one says.
+    let mut chatty = link(PATH);
+    chatty.ask(Message::new(Kind::Status), Kind::Response, PATIENCE).unwrap();
+    without_memory(daemon, 1, || (0..100).for_each(|_| chatty.send(Message::new(Kind::Status)).unwrap()))?;
+    for _ in 0..100 {
+        chatty.receive(PATIENCE).unwrap().expect("an answer");
+    }
+    drop((chatty, client));
+    end(kid);
+    Ok(())
+}
+
+/// While a daemon is stopped something happens, of which it hears when there is no memory for this of its watches.
+fn without_memory<T>(daemon: u32, nth: usize, happens: impl FnOnce() -> T) -> std::result::Result<T, Skip> {
+    let stopped = Stopped::new(daemon);
+    let what = happens();
+    let mut strace = Command::new("strace")
+        .args(["-qq", "-o", "trace", "-e", "trace=epoll_ctl", "-e"])
+        .arg(format!("inject=epoll_ctl:error=ENOMEM:when={nth}"))
+        .args(["-p", &daemon.to_string()])
+        .spawn()
+        .map_err(|error| Skip(format!("strace: {error}")))?;
+    until("it is traced, or strace ends", || {
+        let traced = proc::status(daemon, "TracerPid").trim() != "0";
+        traced || strace.try_wait().unwrap().is_some()
+    });
+    if let Some(status) = strace.try_wait().unwrap() {
+        return Err(Skip(format!("strace may not trace here: {status}")));
+    }
+    drop(stopped);
+    until("it was told", || fs::read_to_string("trace").is_ok_and(|trace| trace.contains("INJECTED")));
+    let trace = fs::read_to_string("trace").unwrap();
+    assert!(trace.contains("EPOLL_CTL_MOD"), "{trace}");
+    kill(strace.id(), Signal::SIGINT);
+    strace.wait().unwrap();
+    fs::remove_file("trace").unwrap();
+    Ok(what)
 }
 
 /// Sets the limit of another process; returns what it was.
