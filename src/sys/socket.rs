@@ -222,7 +222,7 @@ pub fn close(fd: OwnedFd) {
 /// closes it; and that of a network socket may take its time (SO_LINGER). So nobody can send to it any more, what
 /// is there is received, and so on with each Unix socket among that. Each is closed when it is empty, before the next one.
 ///
-/// After [`MOST_EMPTIED`] messages the rest is closed as it is.
+/// After `MOST_EMPTIED` messages the rest is closed as it is.
 pub fn empty(fd: BorrowedFd<'_>) {
     let mut within: Vec<OwnedFd> = Vec::new();
     let mut buffer = [0; 16 * 1024];
