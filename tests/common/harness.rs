@@ -5,6 +5,7 @@
 //! The lines are those of libtest, so that whatever reads those can read these.
 
 use std::any::Any;
+use std::fs;
 use std::io::{IoSlice, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -208,7 +209,7 @@ fn run_one(
     let left = reap_the_rest();
     read(&printed, output);
     Ok(match status {
-        _ if left => Verdict::Failed("left running processes behind".into()),
+        _ if !left.is_empty() => Verdict::Failed(format!("left running processes behind: {left}")),
         _ if !in_time => Verdict::Failed(format!("took longer than {patience:?}")),
         Some(ExitStatus::Exited(0)) => Verdict::Passed,
         Some(ExitStatus::Exited(SKIPPED)) => {
@@ -257,18 +258,29 @@ fn reap_orphans(test: Pid) {
     }
 }
 
-/// Reaps what the test's own process did not, all of which is dead by now or about to be. Whether any is not.
-fn reap_the_rest() -> bool {
+/// Reaps what the test's own process did not, all of which is dead by now or about to be. Says of those that are not what they
+/// do, and ends them.
+fn reap_the_rest() -> String {
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => clock::sleep(Duration::from_millis(1)),
             Ok(_) => {}
-            Err(_) => return false,
+            Err(_) => return String::new(),
         }
     }
-    true
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    let children = children.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+    let mut left = String::new();
+    for child in children {
+        let of = |what: &str| fs::read_to_string(format!("/proc/{child}/{what}")).unwrap_or_default();
+        left += &format!("{child} {:?} {:?} {:?}; ", of("stat"), of("wchan"), of("syscall"));
+        if let Ok(handle) = pidfd::open(child) {
+            let _ = pidfd::send_signal(handle.as_fd(), Signal::SIGKILL);
+        }
+    }
+    if left.is_empty() { "somebody".into() } else { left }
 }
 
 fn test_process(test: fn() -> Outcome, report: OwnedFd) -> ! {

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use stokehold::Code;
 use stokehold::internals::sys::process::ExitStatus;
 
-/// Everything that the journal of a season of this arbiter's has to say for itself.
-pub fn check(records: &[Record], arbiter: u32) -> Findings {
-    let story = Story::of(records, arbiter);
+/// Everything that the journal of a season of this arbiter's has to say for itself, whose workers run so many calls at once.
+pub fn check(records: &[Record], arbiter: u32, threads: usize) -> Findings {
+    let story = Story::of(records, arbiter, threads);
     let mut found = story.told.judge(&story, 2 * HUNG_MS);
     found.violations.extend(story.clients());
     found
@@ -29,16 +29,19 @@ struct Story {
     ends: BTreeMap<u32, Vec<Record>>,
     /// Workers that had a call for long after its caller gave it up.
     kept: BTreeSet<u32>,
+    /// How many calls all workers run at once.
+    threads: usize,
 }
 
 impl Story {
-    fn of(records: &[Record], arbiter: u32) -> Story {
+    fn of(records: &[Record], arbiter: u32, threads: usize) -> Story {
         let mut story = Story {
             weather: Weather::of(records, arbiter),
             told: Told::of(records),
             left: BTreeSet::new(),
             ends: BTreeMap::new(),
             kept: BTreeSet::new(),
+            threads,
         };
         for record in records {
             match record.event {
@@ -82,6 +85,19 @@ impl Story {
             }
         }
         amiss
+    }
+
+    /// Whether for half the time of a call all threads were in apps that waited for calls of their own, which nobody could take
+    /// then. That is no fault of the pool's; limits of time end it.
+    fn is_jammed(&self, by: u64) -> bool {
+        let since = by.saturating_sub(HUNG_MS * 1_000_000 / 2);
+        let waited = |call: &&Call| {
+            let asks = call.issued.first().is_some_and(|issued| issued.value & 7 == ASKS);
+            let begun = call.begun.first().is_some_and(|begun| begun.at_ns < since);
+            // All of them end at about the same time, whoever writes it down first.
+            asks && begun && call.outcomes.first().is_none_or(|outcome| outcome.at_ns + 1_000_000_000 > by)
+        };
+        self.told.calls.values().filter(waited).count() >= self.threads
     }
 
     fn explains_death(&self, verdict: Verdict, by: u64) -> bool {
@@ -138,7 +154,7 @@ impl Circumstances for Story {
             _ if verdict.is(Code::ArbiterDied) => weather.arbiter_killed(by),
             _ if verdict.is(Code::ShuttingDown) => weather.is_closing(by),
             _ if verdict.is(Code::Cancelled) => may_end || way == ASKED && partner_failed(),
-            _ if verdict.is(Code::Deadline) => may_end,
+            _ if verdict.is(Code::Deadline) => may_end || self.is_jammed(by),
             _ if verdict.is(Code::App) && verdict.cause == PANIC => false,
             _ if verdict.is(Code::App) && verdict.cause == ORPHANED => weather.arbiter_killed(by),
             _ if verdict.is(Code::App) => way == ASKS && partner_failed() || squeezed(),

@@ -15,13 +15,14 @@ use super::verdict::Verdict;
 use Event::*;
 use std::time::Duration;
 use stokehold::internals::sys::process::ExitStatus;
-use stokehold::{CancelledBy, Cause, Error, Kill, Kind, Value};
+use stokehold::{CancelledBy, Cause, Error, Kill, Kind, Limit, Value};
 
 pub const TESTS: &[Test] = &[
     ("the_same_seed_makes_the_same_plan", the_same_seed_makes_the_same_plan),
     ("a_story_that_is_changed_is_found_out", a_story_that_is_changed_is_found_out),
     ("what_explains_one_thing_explains_no_other", what_explains_one_thing_explains_no_other),
     ("an_outcome_that_comes_late_is_found_out", an_outcome_that_comes_late_is_found_out),
+    ("apps_that_wait_for_each_other_are_no_hang", apps_that_wait_for_each_other_are_no_hang),
     ("a_pool_that_is_not_at_rest_is_found_out", a_pool_that_is_not_at_rest_is_found_out),
     ("a_pool_that_counts_otherwise_is_found_out", a_pool_that_counts_otherwise_is_found_out),
     ("a_storm_that_strikes_nobody_is_found_out", a_storm_that_strikes_nobody_is_found_out),
@@ -116,7 +117,7 @@ fn records(story: &[Said]) -> Vec<Record> {
 }
 
 fn told(story: &[Said]) -> Vec<String> {
-    check(&records(story), ARBITER).violations
+    check(&records(story), ARBITER, 2).violations
 }
 
 fn a_story_that_is_changed_is_found_out() -> Outcome {
@@ -300,12 +301,34 @@ fn what_explains_one_thing_explains_no_other() -> Outcome {
 fn an_outcome_that_comes_late_is_found_out() -> Outcome {
     let mut late = records(&story());
     late[3].at_ns += 60_000_000_000;
-    let violations = check(&late, ARBITER).violations;
+    let violations = check(&late, ARBITER, 2).violations;
     assert!(violations.iter().any(|found| found.starts_with("C8")), "{violations:?}");
     let hangs = Kid::new(|| sleep_for_ever());
     assert!(ends_within(&hangs, Duration::from_millis(20)).is_err_and(|why| why.starts_with("C8")));
     hangs.kill();
     assert_eq!(ends_within(&hangs, Duration::from_secs(30)), Ok(()));
+    Ok(())
+}
+
+/// Two calls that ask for others, for whom nobody has a thread; they end with their time.
+fn apps_that_wait_for_each_other_are_no_hang() -> Outcome {
+    let late = went(Kind::Deadline { started: true, limit: Limit::Call });
+    let story = [
+        (Issued, CLIENT, 1, ASKS),
+        (Issued, CLIENT, 2, ASKS),
+        (Begin, WORKER, 1, 0),
+        (Begin, OTHER, 2, 0),
+        (Outcome, CLIENT, 1, late),
+        (Outcome, CLIENT, 2, late),
+        (Left, CLIENT, 0, 0),
+        reaped(CLIENT, ExitStatus::Exited(0)),
+    ];
+    let mut records = records(&story);
+    records[4..].iter_mut().for_each(|record| record.at_ns += 20_000_000_000);
+    let found = |records: &[Record], threads| check(records, ARBITER, threads).violations.len();
+    assert_eq!((found(&records, 2), found(&records, 3)), (0, 2), "a third thread could have taken theirs");
+    records[3].at_ns += 15_000_000_000;
+    assert_eq!(found(&records, 2), 2, "one waits for a moment only");
     Ok(())
 }
 

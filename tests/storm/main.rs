@@ -86,7 +86,7 @@ fn a_storm() -> Outcome {
     let only = from_env("STOKEHOLD_STORM_SEASON");
     for (at, season) in plan.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at as u64)) {
         let (records, arbiter, complaints) = season::run(season, &mut guard, &mut done);
-        let found = checker::check(&records, arbiter);
+        let found = checker::check(&records, arbiter, season.threads * season::WORKERS);
         if !(found.violations.is_empty() && complaints.is_empty()) {
             println!("season {at} of {}, which ended {:?}: {:?}", plan.len(), season.end, found.outcomes);
             complaints.iter().for_each(|what| println!("{what}"));

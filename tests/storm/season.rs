@@ -22,7 +22,7 @@ use stokehold::internals::sys::{clock, pidfd};
 use stokehold::{Builder, Pool, Value};
 
 pub const PATH: &str = "d/pool.sock";
-const WORKERS: usize = 4;
+pub const WORKERS: usize = 4;
 const CLIENTS: usize = 3;
 /// What a client may have that has little: less than the first region that it would need beside its lane.
 const QUOTA: u64 = 1 << 20;
