@@ -139,7 +139,7 @@ fn a_client_stopped_with_a_call_holds_only_its_own() -> Outcome {
     let client = pool.client().unwrap();
     let before = client.worker_pids();
     let kid = elsewhere(&pool, |client| {
-        let error = fails(call(&client, "spin").args((1,)).deadline_ms(200).execute());
+        let error = fails(call(&client, "spin").args((1,)).deadline_ms(1_500).execute());
         assert!([Code::WorkerDied, Code::Deadline].contains(&error.code()), "{error}");
         works(&client);
     });

@@ -201,10 +201,10 @@ fn a_loop_that_waits_before_it_asks_is_woken() -> Outcome {
 fn a_loop_hears_of_deadlines() -> Outcome {
     let mut guard = PoolGuard::new();
     let (_pool, client, completions) = looping(&mut guard, builder(1).kill_grace_ms(60_000));
-    call(&client, "gate").args((1, "gate")).deadline_ms(200).submit_to(&completions, 1).unwrap();
+    call(&client, "gate").args((1, "gate")).deadline_ms(2_000).submit_to(&completions, 1).unwrap();
     until_begun(1);
     // Later in the list and earlier in time; submitted while somebody waits, and before.
-    call(&client, "note").args((2,)).deadline_ms(50).submit_to(&completions, 2).unwrap();
+    call(&client, "note").args((2,)).deadline_ms(800).submit_to(&completions, 2).unwrap();
     thread::scope(|scope| {
         assert!(completions.next_completion().is_none());
         scope.spawn(|| {
@@ -519,10 +519,10 @@ fn completions_belong_to_one_client_and_one_process() -> Outcome {
 fn a_call_is_not_passed_over_while_others_end() -> Outcome {
     let mut guard = PoolGuard::new();
     let (_pool, client, completions) = looping(&mut guard, builder(2).kill_grace_ms(60_000));
-    call(&client, "gate").args((1, "gate")).deadline_ms(100).submit_to(&completions, 0).unwrap();
+    call(&client, "gate").args((1, "gate")).deadline_ms(1_000).submit_to(&completions, 0).unwrap();
     until_begun(1);
     let mut took = Vec::new();
-    for token in 1..100 {
+    for token in 1..500 {
         call(&client, "add").args((1, 2)).submit_to(&completions, token).unwrap();
         thread::sleep(Duration::from_millis(10)); // it has ended before anybody looks
         let Some(done) = completions.next_completion() else { continue };

@@ -3,6 +3,7 @@
 use crate::app::{all_free, begun, builder, call, fails, number, open, ready, until_begun, works};
 use crate::guard::{PoolGuard, kill, stop};
 use crate::harness::Outcome;
+use crate::stuck::overdue;
 use nix::sys::signal::Signal;
 use stokehold::{Cause, Code, Kill, Kind};
 
@@ -52,11 +53,12 @@ fn an_endless_call_ends_and_its_worker_is_replaced() -> Outcome {
     let client = pool.client().unwrap();
     let before = client.worker_pids();
     let error = fails(call(&client, "spin").args((1,)).deadline_ms(50).execute());
-    // On a busy machine it may not even have begun.
+    // On a busy machine it may not even have begun, also when a worker had it already.
     let Kind::Deadline { started, .. } = *error.kind() else { panic!("{error}") };
-    assert_eq!(started, begun(1) == 1, "{error}");
+    crate::guard::until("it has begun or never will", || begun(1) == 1 || client.free_calls() == 64);
+    assert!(started || begun(1) == 0, "{error}");
     works(&client);
-    if started {
+    if begun(1) == 1 {
         crate::guard::until("the worker was replaced", || {
             client.worker_pids().iter().any(|pid| !before.contains(pid))
         });
@@ -73,7 +75,7 @@ fn queue_time_and_run_time_are_told_apart() -> Outcome {
     let client = pool.client().unwrap();
     let first = call(&client, "gate").args((1, "gate")).submit().unwrap();
     until_begun(1);
-    let second = call(&client, "gate").args((2, "never")).deadline_ms(800).submit().unwrap();
+    let second = call(&client, "gate").args((2, "never")).deadline_ms(2_000).submit().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(200));
     open("gate");
     number(first.wait());
@@ -84,7 +86,7 @@ fn queue_time_and_run_time_are_told_apart() -> Outcome {
     let ran = spent.ran.unwrap();
     // By a clock that may be ten milliseconds behind.
     assert!(spent.queued.as_millis() >= 190 && !ran.is_zero(), "{error}");
-    assert!(spent.queued + ran >= std::time::Duration::from_millis(800), "{error}");
+    assert!(spent.queued + ran >= std::time::Duration::from_millis(2_000), "{error}");
     assert!(error.to_string().ends_with(" ms in a worker"), "{error}");
     Ok(())
 }
@@ -125,8 +127,9 @@ fn impatient_callers_do_not_degrade_the_pool() -> Outcome {
     let (impatient, innocent) = (pool.client().unwrap(), pool.client().unwrap());
     for id in 0..3 {
         let before = impatient.worker_pids();
-        let error = fails(call(&impatient, "gate").args((id, "never")).deadline_ms(50).execute());
-        assert_eq!(error.code(), Code::Deadline, "{error}");
+        let submit = |ms| call(&impatient, "gate").args((id, "never")).deadline_ms(ms).submit().unwrap();
+        let error = overdue(id, submit);
+        assert!(matches!(error.kind(), Kind::Deadline { started: true, .. }), "{error}");
         if id < 2 {
             ready(&impatient, 1, &before);
         }
@@ -158,9 +161,8 @@ fn a_call_beside_an_endless_one_dies_of_the_others_deadline() -> Outcome {
     let before = client.worker_pids();
     let innocent = call(&client, "gate").args((1, "gate")).deadline_ms(60_000).submit().unwrap();
     until_begun(1);
-    let endless = call(&client, "spin").args((2,)).deadline_ms(200).submit().unwrap();
-    until_begun(2);
-    assert!(matches!(fails(endless.wait()).kind(), Kind::Deadline { started: true, .. }));
+    let error = overdue(2, |ms| call(&client, "spin").args((2,)).deadline_ms(ms).submit().unwrap());
+    assert!(matches!(error.kind(), Kind::Deadline { started: true, .. }), "{error}");
     let error = fails(innocent.wait());
     let cause = Cause::KilledByUs(Kill::OthersDeadline);
     assert!(

@@ -5,7 +5,7 @@ use crate::app::{all_free, begun, builder, call, fails, keyed, number, open, rea
 use crate::baseline::Baseline;
 use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Kid, Outcome, sleep_for_ever};
-use crate::stuck::{app_threads, have_the_grace_time, is_alive, threads_named};
+use crate::stuck::{app_threads, have_the_grace_time, is_alive, overdue, threads_named};
 use nix::sys::signal::Signal;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
@@ -341,16 +341,16 @@ fn deferred_and_the_deadline_passes() -> Outcome {
     let client = pool.client().unwrap();
     // The app notices.
     let lease = client.lease_from(&[7; 100]).unwrap();
-    let waits = call(&client, "later_until_abandoned").args((1, &lease)).deadline_ms(300).submit().unwrap();
-    until_begun(1);
-    assert!(matches!(fails(waits.wait()).kind(), Kind::Deadline { started: true, .. }));
+    let submit =
+        |ms| call(&client, "later_until_abandoned").args((1, &lease)).deadline_ms(ms).submit().unwrap();
+    let error = overdue(1, submit);
+    assert!(matches!(error.kind(), Kind::Deadline { started: true, .. }), "{error}");
     all_free(&client);
     // The app does not: it costs the worker, although no thread of it is busy.
     ready(&client, 1, &[]);
     let before = client.worker_pids();
-    let waits = call(&client, "later").args((2, "never")).deadline_ms(300).submit().unwrap();
-    until_begun(2);
-    assert!(matches!(fails(waits.wait()).kind(), Kind::Deadline { started: true, .. }));
+    let error = overdue(2, |ms| call(&client, "later").args((2, "never")).deadline_ms(ms).submit().unwrap());
+    assert!(matches!(error.kind(), Kind::Deadline { started: true, .. }), "{error}");
     until("the slot is free", || {
         let free = client.free_calls();
         assert!(
@@ -417,7 +417,7 @@ fn deferred_and_the_arbiter_is_killed() -> Outcome {
 
 fn deferred_and_kept_alive_outlives_the_timeout() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1).timeout_ms(800));
+    let pool = guard.start(builder(1).timeout_ms(1_500));
     let client = pool.client().unwrap();
     let before = client.worker_pids();
     assert_eq!(number(call(&client, "later_alive").args((1, 2_500)).execute()), 1);
@@ -430,7 +430,7 @@ fn deferred_and_kept_alive_outlives_the_timeout() -> Outcome {
 
 fn kept_alive_on_its_thread_outlives_the_timeout() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1).timeout_ms(800));
+    let pool = guard.start(builder(1).timeout_ms(1_500));
     let client = pool.client().unwrap();
     let before = client.worker_pids();
     assert_eq!(number(call(&client, "alive").args((1, 2_500)).execute()), 1);
@@ -440,7 +440,7 @@ fn kept_alive_on_its_thread_outlives_the_timeout() -> Outcome {
 
 fn who_waits_for_a_while_waits_on_when_the_timeout_is_put_off() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1).timeout_ms(800));
+    let pool = guard.start(builder(1).timeout_ms(1_500));
     let client = pool.client().unwrap();
     let mut pending = call(&client, "alive").args((1, 2_500)).submit().unwrap();
     let outcome = pending.wait_for(Duration::from_secs(60)).expect("a minute has not passed");
@@ -462,7 +462,7 @@ fn kept_alive_does_not_outlive_what_its_caller_set() -> Outcome {
 
 fn not_kept_alive_any_more_ends_at_the_timeout() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1).timeout_ms(500));
+    let pool = guard.start(builder(1).timeout_ms(1_000));
     let client = pool.client().unwrap();
     let before = client.worker_pids();
     let error = fails(call(&client, "alive_then_stuck").args((1, 1_500)).execute());

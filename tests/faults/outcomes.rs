@@ -181,9 +181,9 @@ fn a_wait_may_have_a_limit_and_a_look_has_none() -> Outcome {
     let mut pending = call(&client, "note").args((2,)).submit().unwrap();
     assert_eq!(number(some("the call is over", || pending.try_wait())), 2);
     fs::remove_file("gate").unwrap();
-    let mut running = call(&client, "gate").args((3, "gate")).deadline_ms(60).submit().unwrap();
-    let mut queued = call(&client, "note").args((4,)).deadline_ms(30).submit().unwrap();
+    let mut running = call(&client, "gate").args((3, "gate")).deadline_ms(1_500).submit().unwrap();
     until_begun(3);
+    let mut queued = call(&client, "note").args((4,)).deadline_ms(30).submit().unwrap();
     let error = fails(queued.wait_for(Duration::from_secs(30)).unwrap());
     assert!(matches!(error.kind(), Kind::Deadline { started: false, .. }), "{error}");
     let error = fails(some("the deadline is noticed by a look", || running.try_wait()));

@@ -35,7 +35,7 @@ fn what_nobody_takes_ends_at_its_limit_and_never_runs() -> Outcome {
     let spent = error.spent().unwrap();
     assert!(spent.queued.as_millis() >= 20 && spent.ran.is_none(), "{spent:?}");
     assert_eq!(limit(&fails(note(3).queue_ms(20).submit().unwrap().wait())), Limit::Queue);
-    let mut pending = note(4).queue_ms(30).submit().unwrap();
+    let mut pending = note(4).queue_ms(1_000).submit().unwrap();
     assert!(pending.wait_for(Duration::from_millis(1)).is_none());
     let outcome = pending.wait_for(Duration::from_secs(600)).unwrap();
     assert_eq!(limit(&fails(outcome)), Limit::Queue);
@@ -79,15 +79,12 @@ fn what_was_taken_has_all_its_time() -> Outcome {
     gate(3).submit_to(&completions, 3).unwrap();
     (1..4).for_each(until_begun);
     assert!(completions.next_completion().is_none());
-    let opener = thread::spawn(|| {
-        thread::sleep(Duration::from_millis(LIMIT + 200));
-        open("gate");
-    });
+    let waiter = thread::spawn(|| number(waits.wait()));
     assert!(looks.wait_for(Duration::from_millis(LIMIT + 50)).is_none(), "the limit means nothing any more");
-    assert_eq!(number(waits.wait()), 1);
+    open("gate");
+    assert_eq!(waiter.join().unwrap(), 1);
     assert_eq!(number(looks.wait()), 2);
     assert_eq!(number(drain(&completions).remove(&3).unwrap()), 3);
-    opener.join().unwrap();
     Ok(())
 }
 
@@ -102,7 +99,7 @@ fn a_loop_hears_of_the_queues_limit() -> Outcome {
         call(&client, "note").args((id,)).queue_ms(ms).submit_to(&completions, id as u64).unwrap();
     };
     // Submitted while nobody waits; then while somebody does, who is not to be woken by what it was set to before.
-    note(2, 40);
+    note(2, 2_000);
     assert!(completions.next_completion().is_none() && !is_readable(&completions));
     thread::scope(|scope| {
         scope.spawn(|| note(3, 10));
