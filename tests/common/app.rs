@@ -243,6 +243,12 @@ pub fn builder(workers: usize) -> Builder {
     builder.restart_limit(10_000, 1_000).backoff_ms(1, 5).kill_grace_ms(50).stop_grace_ms(5_000)
 }
 
+/// One that gives apps all the time they want to heed what they are told: no worker pays for a machine that is slow. The
+/// signal is never sent; where there is one, that grace holds behind a deadline as well.
+pub fn patient(workers: usize) -> Builder {
+    builder(workers).cancel_signal(libc::SIGUSR1).cancel_grace_ms(600_000)
+}
+
 /// A call of the app.
 pub fn call<'c>(client: &'c Client, action: &'c str) -> Call<'c> {
     client.call(Faults::NAME, action)

@@ -322,7 +322,7 @@ fn a_sender_that_only_looks_sees_the_calls_deadline() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
     let client = pool.client().unwrap();
-    let mut context = call(&client, "deaf_context").args((1,)).deadline_ms(300).context().unwrap();
+    let mut context = call(&client, "deaf_context").args((1,)).deadline_ms(1_500).context().unwrap();
     let kind = crate::guard::some("the call's own deadline", || {
         let error = context.send_for(&[7_u8; 400][..], Duration::ZERO).err()?;
         let is_own = !matches!(error.kind(), Kind::Deadline { limit: Limit::Item, .. });
@@ -357,8 +357,8 @@ fn opener_that_sends_to_an_ended_call_is_told() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
     let client = pool.client().unwrap();
-    let mut context = call(&client, "echo_context").deadline_ms(300).context().unwrap();
-    thread::sleep(Duration::from_millis(400));
+    let mut context = call(&client, "echo_context").deadline_ms(1_500).context().unwrap();
+    thread::sleep(Duration::from_millis(1_600));
     let error = fails(context.next().unwrap());
     assert!(matches!(error.kind(), Kind::Deadline { started: true, limit: Limit::Call }), "{error:?}");
     assert_eq!(context.send(1).unwrap_err().code(), Code::Closed);

@@ -2,7 +2,8 @@
 //! lives, and nobody else notices.
 
 use crate::app::{
-    Random, all_free, begun, builder, call, keyed, number, open, pattern, range, ready, until_begun, works,
+    Random, all_free, begun, builder, call, keyed, number, open, patient, pattern, range, ready, until_begun,
+    works,
 };
 use crate::forgery;
 use crate::guard::{PoolGuard, kill, until};
@@ -101,7 +102,7 @@ struct Others {
 
 impl Others {
     fn new(guard: &mut PoolGuard) -> Others {
-        let pool = guard.start(builder(1).threads(2).stall_ms(300).keep_warm_ms(200));
+        let pool = guard.start(patient(1).threads(2).stall_ms(300).keep_warm_ms(200));
         let client = pool.client().unwrap();
         let pid = number(call(&client, "pid").execute());
         Others { pool, client, pid }
@@ -234,8 +235,7 @@ fn a_cursor_that_takes_what_was_not_read_hurts_its_reader_only() -> Outcome {
         let id = 10 * (round + 1);
         others.notice_nothing(|| {
             let (client, own) = Own::client(&others.pool);
-            let mut stream =
-                call(&client, "lends").args((id, 5_000, 1_u64 << 20)).deadline_ms(1_000).stream().unwrap();
+            let mut stream = call(&client, "lends").args((id, 5_000, 1_u64 << 20)).stream().unwrap();
             for _ in 0..600 {
                 drop(stream.next().unwrap().unwrap());
             }
@@ -244,15 +244,10 @@ fn a_cursor_that_takes_what_was_not_read_hurts_its_reader_only() -> Outcome {
             cursor.write(HEAD, cursor.read(HEAD).wrapping_add(1 + 3 * round as u64));
             // It may read anything now, but nothing that is not there, and not for ever.
             let mut bytes = 0_usize;
-            for item in stream.by_ref().take(3_000) {
-                match item {
-                    Ok(item) => {
-                        bytes += item
-                            .as_bytes()
-                            .map_or(0, |bytes| bytes.iter().step_by(250).map(|b| usize::from(*b)).sum())
-                    }
-                    Err(_) => break,
-                }
+            for _ in 0..3_000 {
+                let Ok(Some(item)) = stream.next_for(Duration::from_millis(300)) else { break };
+                let read = item.as_bytes().unwrap_or_default();
+                bytes += read.iter().step_by(250).map(|byte| usize::from(*byte)).sum::<usize>();
             }
             std::hint::black_box(bytes);
             drop(stream);

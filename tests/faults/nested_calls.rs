@@ -1,7 +1,7 @@
 //! Apps that call apps: one call within the other, and what becomes of the one when the other ends.
 
 use crate::app::{
-    Birth, Faults, all_free, begun, builder, call, fails, number, open, ready, until_begun, works,
+    Birth, Faults, all_free, begun, builder, call, fails, number, open, patient, ready, until_begun, works,
 };
 use crate::guard::{PoolGuard, kill, until};
 use crate::harness::Outcome;
@@ -164,7 +164,7 @@ fn a_cancelled_call_takes_along_what_is_made_in_it() -> Outcome {
 
 fn a_call_that_is_out_of_time_takes_along_what_is_made_in_it() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(2).kill_grace_ms(60_000));
+    let pool = guard.start(patient(2));
     let client = pool.client().unwrap();
     let before = client.worker_pids();
     let outcome = call(&client, "told_there").args((1, "")).deadline_ms(1_000).execute();

@@ -252,13 +252,15 @@ fn an_item_that_is_held_holds_up_its_own_stream_only() -> Outcome {
     }
     println!("{more} items behind one that is held");
     assert!(more < 1_000_000 - 1);
-    // Others go on, and so does this one when the item is dropped.
+    // Others go on, and so does this one when the item is dropped. Its worker may have been slow for a while before.
     call(&client, "count").args((1000,)).stream_to(&completions, 1).unwrap();
     let mut others = Taken::default();
     while others.ends.is_empty() {
         let done = next();
-        assert_eq!(done.token, 1);
-        others.put(done, is_number);
+        match done.token {
+            0 => assert!(done.more, "all in spite of one that is held"),
+            _ => others.put(done, is_number),
+        }
     }
     assert_eq!(others.items(1), 1000);
     assert!(held.outcome.unwrap().as_bytes().unwrap() == crate::app::pattern(0, 1000)); // dropped

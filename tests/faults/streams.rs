@@ -313,10 +313,11 @@ fn an_item_that_does_not_come_is_a_deadline_of_its_own() -> Outcome {
     let client = pool.client().unwrap();
     let mut stream = call(&client, "keyed").args((10, 20_000)).item_ms(5000).stream().unwrap();
     assert_eq!((&mut stream).map(Result::unwrap).count(), 10);
-    let mut stream = call(&client, "keyed").args((10, 600_000)).item_ms(50).stream().unwrap();
+    let mut stream = call(&client, "plenty").args((1, 0, "gate")).item_ms(1_000).stream().unwrap();
     let error = fails(stream.next().unwrap());
     assert!(matches!(error.kind(), Kind::Deadline { started: true, limit: Limit::Item }), "{error:?}");
     assert!(stream.has_ended() && stream.next().is_none(), "it is given up");
+    open("gate");
     // A limit of the consumer's own patience ends nothing.
     let mut stream = call(&client, "keyed").args((2, 100_000)).stream().unwrap();
     let error = stream.next_for(Duration::from_millis(1)).unwrap_err();
@@ -327,7 +328,7 @@ fn an_item_that_does_not_come_is_a_deadline_of_its_own() -> Outcome {
     drop(first);
     assert_eq!(stream.count(), 1);
     // One for the whole.
-    let stream = call(&client, "keyed").args((1000, 10_000)).deadline_ms(200).stream().unwrap();
+    let stream = call(&client, "keyed").args((1000, 10_000)).deadline_ms(1_000).stream().unwrap();
     let (items, error) = drained(stream);
     assert!(items.len() < 1000);
     assert!(matches!(error.unwrap().kind(), Kind::Deadline { started: true, limit: Limit::Call }));
@@ -361,11 +362,11 @@ fn a_look_at_a_stream_does_not_wait() -> Outcome {
 
 fn streams_outlive_the_limit_of_calls() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1).timeout_ms(100));
+    let pool = guard.start(builder(1).timeout_ms(1_000));
     let client = pool.client().unwrap();
-    let stream = call(&client, "keyed").args((20, 20_000)).stream().unwrap();
+    let stream = call(&client, "keyed").args((20, 60_000)).stream().unwrap();
     assert_eq!(stream.map(Result::unwrap).count(), 20);
-    let error = fails(call(&client, "keyed").args((20, 20_000)).execute());
+    let error = fails(call(&client, "keyed").args((1000, 20_000)).execute());
     assert!(matches!(error.kind(), Kind::Deadline { limit: Limit::Call, .. }), "{error:?}");
     nothing_is_left(&client);
     Ok(())
