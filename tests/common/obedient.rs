@@ -1,6 +1,6 @@
 //! Actions of the app of the fault tests that are told of a cancel, and heed it or not.
 
-use crate::app::begin;
+use crate::app::{begin, until_open};
 use crate::nested;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -48,19 +48,28 @@ fn until_signalled(id: i64) {
     begin(id + 1);
 }
 
+fn until_told(id: i64, ctx: &Ctx, then: impl FnOnce()) -> Result<Reply> {
+    begin(id);
+    let is_told = ctx.wait_cancelled(LONG);
+    then();
+    fs::write("note", format!("{:?}", ctx.check_cancelled()))?;
+    if is_told {
+        begin(id + 1);
+    }
+    Ok(Reply::from(id))
+}
+
 pub fn call(action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
     match action {
         // Sleeps until it is told, then takes its time. Its second beginning is its end.
         "until_told" => {
             let (id, ms): (i64, u64) = args.parse()?;
-            begin(id);
-            let is_told = ctx.wait_cancelled(LONG);
-            thread::sleep(Duration::from_millis(ms));
-            fs::write("note", format!("{:?}", ctx.check_cancelled()))?;
-            if is_told {
-                begin(id + 1);
-            }
-            Ok(Reply::from(id))
+            until_told(id, ctx, || thread::sleep(Duration::from_millis(ms)))
+        }
+        // The same, until the test opens the gate.
+        "until_told_and_open" => {
+            let (id, gate): (i64, &str) = args.parse()?;
+            until_told(id, ctx, || until_open(gate))
         }
         // The same, deferred, and on a thread that looks now and then.
         "later_until_told" => {

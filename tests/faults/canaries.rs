@@ -2,6 +2,7 @@
 //! could read them.
 
 use crate::app::{begun, builder, call, fails, open, ready, until_begun, works};
+use crate::baseline::Baseline;
 use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Kid, Outcome, Skip};
 use crate::hostile_workers::{born_again, recovers};
@@ -69,7 +70,7 @@ fn found(pid: u32, text: &str, which: impl Fn(&Area) -> bool) -> Result<Vec<Stri
 }
 
 /// Leaves the text wherever a client and its workers put such things. What comes back keeps it there.
-fn leave(client: &Client, text: &str) -> impl Sized {
+fn leave(client: &Client, text: &str) -> impl Sized + use<> {
     let large = text.repeat(3_000);
     let lease = client.lease_from(large.as_bytes()).unwrap();
     let answers: Vec<_> = (0..4)
@@ -127,12 +128,13 @@ fn b15_a_client_that_comes_finds_nothing_of_those_before() -> Outcome {
     let canary = canary();
     let pool = guard.start(builder(1));
     let shared = |area: &Area| area.line.contains("memfd:stokehold");
+    let base = Baseline::of(&pool);
     for stays in [true, false] {
         let client = pool.client().unwrap();
         let held = leave(&client, &canary);
+        let before = stays.then_some((client, held));
         if !stays {
-            drop(held);
-            drop(client.clone());
+            base.client_forgotten();
         }
         let socket = pool.client_socket().unwrap();
         let came = Kid::new(|| {
@@ -147,6 +149,7 @@ fn b15_a_client_that_comes_finds_nothing_of_those_before() -> Outcome {
         let mut asking = Link::new(pool.client_socket().unwrap());
         let told = asking.ask(Message::new(FrameKind::Status), FrameKind::Response, None).unwrap();
         tells_nothing(&format!("{:?}", told.field("result")), &canary);
+        drop(before);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Handles: they end a call that another thread waits for, whatever state it is in, and no other call; and they tell when
 //! its worker has really let go.
 
-use crate::app::{all_free, begun, builder, call, fails, number, open, until_begun, works};
+use crate::app::{all_free, begun, builder, call, fails, number, open, patient, until_begun, works};
 use crate::baseline::Baseline;
 use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Kid, Outcome, sleep_for_ever, state_of};
@@ -98,16 +98,17 @@ fn a_handle_cancels_a_call_that_runs_and_the_waiter_has_its_answer_at_once() -> 
 
 fn a_cancelled_call_is_acknowledged_when_the_app_has_returned() -> Outcome {
     let mut guard = PoolGuard::new();
-    let pool = guard.start(builder(1));
+    let pool = guard.start(patient(1));
     let client = pool.client().unwrap();
     let before = client.worker_pids();
-    for id in [10, 20, 30] {
-        let running = call(&client, "until_told").args((id, 100)).submit().unwrap();
+    for (id, gate) in [(10, "gate"), (20, "gate2"), (30, "note2")] {
+        let running = call(&client, "until_told_and_open").args((id, gate)).submit().unwrap();
         until_begun(id);
         let canceller = running.canceller();
         let outcome = cancelled_in_its_sleep(running, |canceller| canceller.cancel());
         assert_eq!(begun(id + 1), 0, "the outcome does not wait for the app");
         assert!(by_handle(outcome));
+        open(gate);
         assert!(canceller.wait(LONG));
         assert_eq!(begun(id + 1), 1, "acknowledged before the app has returned");
         let said = std::fs::read_to_string("note").unwrap();

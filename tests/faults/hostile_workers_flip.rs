@@ -142,7 +142,7 @@ fn b7_b8_arguments_that_change_while_they_are_read() -> Outcome {
         println!("{what}: {answer:?}");
         if what == "letters" {
             let (sent, answered, well): (i64, i64, i64) = answer.as_ref().unwrap().parse().unwrap();
-            assert!(sent > 10 && sent == answered && answered == well, "{sent} {answered} {well}");
+            assert!(sent > 0 && sent == answered && answered == well, "{sent} {answered} {well}");
             assert_eq!(client.worker_pids(), before);
         }
         let died = match answer.map_err(|error| error.kind().clone()) {

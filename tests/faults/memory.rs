@@ -257,14 +257,18 @@ fn elsewhere(pool: &Pool, life: impl FnOnce(Client)) -> Kid {
 /// `strace`, attached to all threads of a process, where it makes some of its system calls fail.
 struct Injected(Child);
 
+/// What it sees.
+const TRACE: &str = "trace";
+
 impl Injected {
     fn new(pid: u32, inject: &str) -> Result<Injected, Skip> {
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", inject, "-p", &pid.to_string()]);
+        strace.args(["-f", "-qq", "-o", TRACE, "-e", "trace=all", "-e", inject, "-p", &pid.to_string()]);
         let strace = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut injected = Injected(strace.spawn().map_err(|e| Skip(format!("strace: {e}")))?);
-        let watchdog = Watchdog::new("strace is attached");
-        while proc::status(pid, "TracerPid") == "0" {
+        // That it is attached does not say that it has stopped anything yet.
+        let watchdog = Watchdog::new("strace sees a system call");
+        while fs::metadata(TRACE).map_or(0, |trace| trace.len()) == 0 {
             if let Some(status) = injected.0.try_wait().unwrap() {
                 return Err(Skip(format!("strace may not attach here: {status}")));
             }
@@ -278,6 +282,7 @@ impl Drop for Injected {
     fn drop(&mut self) {
         kill(self.0.id(), Signal::SIGTERM); // it detaches
         let _ = self.0.wait();
+        let _ = fs::remove_file(TRACE);
     }
 }
 
