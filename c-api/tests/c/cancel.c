@@ -23,6 +23,7 @@ static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
     if (called(call, "interrupted")) return stk_reply_i64(reply, interrupted);
     if (called(call, "sleep")) return sleep_ms(n), stk_reply_i64(reply, n);
     if (called(call, "heed")) {
+        if (has_begun("heeds")) return STK_APP;
         if (!stk_call_wait_cancelled(call, 1) && stk_call_wait_cancelled(call, 600000) && stk_call_is_cancelled(call)) told++;
         return stk_reply_i64(reply, n);
     }
@@ -30,6 +31,7 @@ static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
         const struct sigaction action = {.sa_handler = count};
         const struct timespec time = {600, 0};
         sigaction(SIGUSR1, &action, NULL);
+        if (has_begun("blocks")) return STK_APP;
         if (nanosleep(&time, NULL) == -1 && errno == EINTR && signals == 1 && stk_call_is_cancelled(call)) interrupted++;
         return stk_reply_i64(reply, n);
     }
@@ -84,6 +86,7 @@ static void queued_and_running(void)
     stk_canceller *of_running = canceller_of(running);
     stk_pending *queued = submit(h, "i64");
     stk_canceller *of_queued = canceller_of(queued);
+    UNTIL(unlink("heeds") == 0);
     IS(STK_PENDING, stk_canceller_wait(of_running, 20, &e));
     IS(STK_PENDING, stk_canceller_wait(of_queued, 0, &e));
     CHECK(e == NULL);
@@ -133,7 +136,8 @@ static void the_signal_ends_a_system_call(void)
     stk_error *e = NULL;
     stk_pending *pending = submit(h, "block");
     stk_canceller *canceller = canceller_of(pending);
-    IS(STK_PENDING, stk_canceller_wait(canceller, 200, &e));
+    UNTIL(unlink("blocks") == 0);
+    IS(STK_PENDING, stk_canceller_wait(canceller, 200, &e)); /* asleep by now: a signal before that would end nothing */
     cancel_while_waited_for(pending, canceller);
     WORKS(stk_canceller_wait(canceller, 30000, &e));
     CHECK(ask(h.client, "interrupted", 0) == 1);

@@ -143,6 +143,13 @@ static inline bool lives(pid_t pid)
     return state != 0 && state != 'Z' && state != 'X';
 }
 
+/* In an app: says that it has begun, to a test that waits for the file to be there, and takes it away. */
+static inline stk_status has_begun(const char *file)
+{
+    FILE *made = fopen(file, "w");
+    return made && fclose(made) == 0 ? STK_OK : STK_APP;
+}
+
 /* --- hosts --- */
 
 /* A pool and a client of it. */

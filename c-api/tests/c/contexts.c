@@ -383,7 +383,7 @@ static void outcomes_before_the_start(void)
     IS(STK_DEADLINE, open_with(h, "sleep", 300, (stk_options){.deadline_ms = 50}, &c, &e));
     CHECK(stk_error_limit(e) == STK_LIMIT_CALL);
     stk_error_free(e), e = NULL;
-    args = stk_args_new(h.client), stk_args_push_i64(args, 400);
+    args = stk_args_new(h.client), stk_args_push_i64(args, 1500);
     WORKS(stk_submit(h.client, STK_STR("t"), STK_STR("sleep"), args, NULL, &running, &e));
     IS(STK_DEADLINE, open_with(h, "echo", 0, (stk_options){.queue_ms = 20}, &c, &e));
     CHECK(stk_error_limit(e) == STK_LIMIT_QUEUE && stk_error_started(e) == 0);
@@ -499,7 +499,7 @@ static void who_has_no_room_waits_or_not(void)
 
     /* The call's own time, which nobody looks at but who sends. */
     c = (context){NULL, NULL};
-    WORKS(open_with(h, "gated", 0, (stk_options){.deadline_ms = 200}, &c, &e));
+    WORKS(open_with(h, "gated", 0, (stk_options){.deadline_ms = 1500}, &c, &e));
     while (!(status = send_number(c.sender, 1, &e))) continue;
     IS(STK_DEADLINE, status);
     CHECK(stk_error_limit(e) == STK_LIMIT_CALL);

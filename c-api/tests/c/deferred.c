@@ -34,7 +34,7 @@ static void answer(stk_deferred *deferred, int64_t n, int how)
         break;
     case HALF: stk_reply_begin_list(reply); break;
     case ALIVE:
-        for (int i = 0; i < 40; i++) sleep_ms(20), stk_deferred_keep_alive(deferred);
+        for (int i = 0; i < 70; i++) sleep_ms(20), stk_deferred_keep_alive(deferred);
         stk_reply_i64(reply, n);
         break;
     case ABANDONED:
@@ -118,7 +118,7 @@ static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
         return stk_reply_i64(reply, stk_call_is_cancelled(call) ? -1 : n);
     }
     if (called(call, "alive")) {
-        for (int i = 0; i < 40; i++) {
+        for (int i = 0; i < 70; i++) {
             sleep_ms(20);
             if (stk_call_keep_alive(call)) return STK_APP;
         }
@@ -196,12 +196,12 @@ static void errors_of_all_kinds(void)
 static void kept_alive_and_given_up(void)
 {
     stk_config *config = workers(1);
-    stk_config_set_timeout_ms(config, 300);
+    stk_config_set_timeout_ms(config, 1000);
     stk_config_set_kill_grace_ms(config, 600000);
     host h = host_up(config);
     stk_error *e = NULL;
     stk_result *result = NULL;
-    WORKS(run_later(h, 5, ALIVE, 0, &result, &e)); /* takes 800 ms */
+    WORKS(run_later(h, 5, ALIVE, 0, &result, &e)); /* takes 1,400 ms */
     stk_result_free(result);
     CHECK(ask(h.client, "alive", 6) == 6);
     FAILS(STK_DEADLINE, "", run_later(h, 5, ABANDONED, 50, NULL, &e));

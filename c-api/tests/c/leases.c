@@ -5,6 +5,7 @@
 
 static pthread_mutex_t app_lock = PTHREAD_MUTEX_INITIALIZER;
 static stk_lease others; /* in a worker: the lease of a call that still runs */
+static _Atomic bool is_found;
 
 static stk_status give(const stk_call *call, stk_reply *reply, int64_t size, int64_t len)
 {
@@ -72,20 +73,24 @@ static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
         if (stk_call_lease(call, 10, &others)) return STK_APP;
         return STK_OK;
     }
-    if (called(call, "hold")) { /* a lease for a while, for another call to find */
+    if (called(call, "hold")) { /* a lease until another call has found it */
         pthread_mutex_lock(&app_lock);
         const stk_status status = stk_call_lease(call, 10, &others);
         pthread_mutex_unlock(&app_lock);
         if (status) return status;
-        sleep_ms(400);
+        for (int i = 0; i < 30000 && !is_found; i++) sleep_ms(1);
         return stk_reply_lease(reply, others, 10); /* still ours */
     }
     if (called(call, "steal")) {
-        for (int i = 0; i < 300; i++) {
+        for (int i = 0; i < 30000; i++) {
             pthread_mutex_lock(&app_lock);
             const stk_lease found = others;
             pthread_mutex_unlock(&app_lock);
-            if (found.id) return say(reply, stk_reply_lease(reply, found, 1) == STK_INVALID, "of another call");
+            if (found.id) {
+                const bool refused = stk_reply_lease(reply, found, 1) == STK_INVALID;
+                is_found = true;
+                return say(reply, refused, "of another call");
+            }
             sleep_ms(1);
         }
         return say(reply, false, "nobody holds one");
@@ -340,7 +345,6 @@ static void a_result_lease_of_another_call(void)
     pthread_t thread;
     void *good = NULL;
     NEED(pthread_create(&thread, NULL, holder, h.client) == 0);
-    sleep_ms(100);
     FAILS(STK_APP, "of another call", run(h.client, "steal", NULL, NULL, &e));
     NEED(pthread_join(thread, &good) == 0);
     CHECK(good != NULL);

@@ -6,6 +6,7 @@
 
 /* --- in a worker --- */
 
+static int64_t heeding; /* how many calls have begun to wait for a word */
 static int64_t told; /* how many calls were told that nobody waits for them */
 static stk_pending *left; /* by a call that has ended */
 
@@ -170,11 +171,13 @@ static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
     if (stk_call_i64(call, 0, &n)) return STK_BAD_REQUEST;
     if (called(call, "i64")) return stk_reply_i64(reply, n);
     if (called(call, "pid")) return stk_reply_i64(reply, getpid());
+    if (called(call, "heeding")) return stk_reply_i64(reply, heeding);
     if (called(call, "told")) return stk_reply_i64(reply, told);
     if (called(call, "deadline")) return stk_reply_i64(reply, (int64_t)stk_call_deadline_ns(call));
     if (called(call, "fail")) return stk_reply_fail(reply, STK_STR("OutOfCoal"), STK_STR("nothing left"));
     if (called(call, "abort")) abort();
     if (called(call, "heed")) {
+        heeding++;
         if (stk_call_wait_cancelled(call, 600000)) told++;
         return STK_OK;
     }
@@ -326,10 +329,12 @@ static void times_and_cancels_are_inherited(void)
     stk_config_set_threads(config, 3);
     h = host_up(config);
     WORKS(stk_submit(h.client, STK_STR("t"), STK_STR("inner_heeds"), one(h.client, 0), NULL, &pending, &e));
-    IS(STK_PENDING, stk_pending_wait(pending, 100, NULL, &e));
+    UNTIL(ask(h.client, "heeding", 0) == 1);
+    IS(STK_PENDING, stk_pending_wait(pending, 0, NULL, &e));
     stk_pending_free(pending);
     UNTIL(ask(h.client, "told", 0) == 1);
     CHECK(ask(h.client, "leaves", 3) == 3);
+    UNTIL(ask(h.client, "heeding", 0) == 2);
     WORKS(run_i64(h.client, "looks", 0, NULL, &e));
     UNTIL(ask(h.client, "told", 0) == 2);
     host_down(h);

@@ -180,7 +180,10 @@ static void a_worker_that_does_not_let_go_is_replaced(void)
 
 static void an_app_sees_its_deadline(void)
 {
-    host h = host_up(NULL);
+    stk_config *config = workers(1); /* with all the time to see it, on a slow machine as well: the signal is never sent */
+    stk_config_set_cancel_signal(config, SIGUSR1);
+    stk_config_set_cancel_grace_ms(config, 600000);
+    host h = host_up(config);
     stk_error *e = NULL;
     stk_result *result = NULL;
     bool has = true;
@@ -195,7 +198,7 @@ static void an_app_sees_its_deadline(void)
     stk_result_free(result);
     host_down(h);
 
-    stk_config *config = workers(1);
+    config = workers(1);
     stk_config_set_timeout_ms(config, 0);
     h = host_up(config);
     WORKS(stk_execute(h.client, STK_STR("t"), STK_STR("deadline"), NULL, NULL, &result, &e));

@@ -55,7 +55,10 @@ static stk_status app(uintptr_t user, const stk_call *call, stk_reply *reply)
         return stk_reply_lease(reply, lease, lease.size);
     }
     if (called(call, "pid")) return stk_reply_i64(reply, getpid());
-    if (called(call, "sleep")) return stk_call_i64(call, 0, &n) ? STK_BAD_REQUEST : (sleep_ms(n), STK_OK);
+    if (called(call, "sleep")) {
+        if (stk_call_i64(call, 0, &n)) return STK_BAD_REQUEST;
+        return has_begun("sleeping") ? STK_APP : (sleep_ms(n), STK_OK);
+    }
     if (called(call, "hosts_handles")) return stk_reply_i64(reply, in_a_copy());
     if (called(call, "fd_open")) {
         if (stk_call_i64(call, 0, &n)) return STK_BAD_REQUEST;
@@ -123,7 +126,7 @@ static void an_arbiter_is_killed_in_the_middle_of_a_call(void)
     const pid_t arbiter = (pid_t)stk_pool_arbiter_pid(h.pool);
     const pid_t killer = fork();
     if (killer == 0) {
-        sleep_ms(50);
+        UNTIL(unlink("sleeping") == 0);
         _exit(kill(arbiter, SIGKILL) != 0);
     }
     IS(STK_ARBITER_DIED, run_i64(h.client, "sleep", 600000, NULL, &e));
@@ -197,7 +200,7 @@ static void a_stop_lets_calls_finish(void)
     pthread_t thread;
     void *status = NULL;
     NEED(pthread_create(&thread, NULL, a_call, h.client) == 0);
-    sleep_ms(100);
+    UNTIL(unlink("sleeping") == 0);
     WORKS(stk_pool_stop(h.pool, &e));
     pthread_join(thread, &status);
     IS(STK_OK, *(const stk_status *)status);

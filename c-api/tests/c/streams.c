@@ -449,16 +449,16 @@ static void one_that_does_not_wait_overruns(void)
 static void deadlines(void)
 {
     stk_config *config = workers(1);
-    stk_config_set_timeout_ms(config, 300); /* of calls, not of streams */
+    stk_config_set_timeout_ms(config, 1000); /* of calls, not of streams */
     host h = host_up(config);
     stk_error *e = NULL;
     stk_result *item = NULL;
     stk_value value;
-    stk_stream *stream = begin(h, "slow", 20, 30);
+    stk_stream *stream = begin(h, "slow", 20, 60);
     CHECK(count(stream, STK_END, &e) == 20);
     stk_stream_free(stream);
 
-    stream = open_with(h, "slow", 1, 600000, (stk_options){.item_ms = 50});
+    stream = open_with(h, "slow", 1, 600000, (stk_options){.item_ms = 1000});
     IS(STK_PENDING, stk_stream_next(stream, 0, &item, &e));
     IS(STK_DEADLINE, stk_stream_next(stream, 60000, &item, &e)); /* whoever waits longer finds the call's own limit */
     CHECK(stk_error_limit(e) == STK_LIMIT_ITEM && item == NULL);

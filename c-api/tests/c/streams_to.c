@@ -121,7 +121,7 @@ static void failures_come_behind_the_items(void)
     stream_to(h, queue, "fail", 0, 3, 0);
     CHECK(count(queue, 3, &end) == 0 && end.status == STK_APP);
     stk_error_free(end.error);
-    stream_to(h, queue, "waits", 2, 4, 50);
+    stream_to(h, queue, "waits", 2, 4, 1000);
     CHECK(count(queue, 4, &end) == 2 && end.status == STK_DEADLINE && stk_error_limit(end.error) == STK_LIMIT_ITEM);
     stk_error_free(end.error);
     CHECK(ask(h.client, "i64", 3) == 3);

@@ -73,7 +73,7 @@ static void a_deadline_of_one_that_is_only_looked_at(void)
 {
     host h = patient(1);
     stk_error *e = NULL;
-    stk_pending *running = submit(h, "sleep", 200, 20), *queued = submit(h, "i64", 1, 20);
+    stk_pending *running = submit(h, "sleep", 1500, 500), *queued = submit(h, "i64", 1, 20);
     stk_status status;
     UNTIL((status = stk_pending_wait(queued, 0, NULL, &e)) != STK_PENDING);
     IS(STK_DEADLINE, status);
@@ -90,7 +90,8 @@ static void cancelled_and_dropped(void)
 {
     host h = patient(1);
     stk_error *e = NULL;
-    stk_pending *running = submit(h, "sleep", 100, 0), *queued = submit(h, "abort", 0, 0), *dropped = submit(h, "abort", 0, 0);
+    stk_pending *running = submit(h, "sleep", 1000, 0);
+    stk_pending *queued = submit(h, "abort", 0, 0), *dropped = submit(h, "abort", 0, 0);
     IS(STK_CANCELLED, stk_pending_cancel(queued, NULL, &e));
     CHECK(stk_error_started(e) == 0 && stk_error_status(e) == STK_CANCELLED);
     CHECK(stk_error_cancelled_by(e) == STK_BY_CALLER && stk_error_limit(e) == STK_LIMIT_UNKNOWN);
@@ -204,8 +205,8 @@ static void deadlines_and_cancels(void)
     host h = patient(1);
     stk_completions *queue = queue_of(h);
     stk_completion done;
-    send_to(h, queue, "sleep", 300, 1, 50);
-    send_to(h, queue, "i64", 0, 2, 20);
+    send_to(h, queue, "sleep", 2000, 1, 1000);
+    send_to(h, queue, "i64", 0, 2, 500);
     send_to(h, queue, "i64", 0, 3, 0);
     IS(STK_PENDING, stk_completions_next(queue, &done));
     IS(STK_OK, stk_completions_cancel(queue, 77));
