@@ -104,9 +104,10 @@ fn a7_a_stuck_worker_takes_nothing_more_even_if_its_arbiter_is_stopped() -> Outc
     let client = pool.client().unwrap();
     let stuck = client.worker_pids()[0];
     assert_eq!(app_threads(stuck), 2);
-    // The worker has this one's lane, too, and must look at the right one.
+    // The worker has this one's lane, too, and must look at the right one. Both are fetched from the arbiter.
     let other = pool.client().unwrap();
     works(&other);
+    works(&client);
     let stopped = Stopped::new(pool.arbiter_pid());
     let error = overdue(1, |ms| call(&client, "spin").args((1,)).deadline_ms(ms).submit().unwrap());
     assert_eq!(error.code(), Code::Deadline);
