@@ -182,6 +182,8 @@ enum Happening {
     Born(Life),
     /// A process begins to die.
     Dies(Life, Ended),
+    /// A worker lets go of a call that was given up.
+    LetsGo(Life, CallId),
     /// Its teardown is over.
     Gone(Life),
     /// A fault strikes, and the next one is drawn.
@@ -370,6 +372,7 @@ impl World {
     }
 
     fn tick(&mut self) {
+        self.review();
         let did = self.tell(self.now, Event::Tick);
         self.tally.ticks += 1;
         self.tally.silent_ticks += u64::from(did == 0);
@@ -386,6 +389,15 @@ impl World {
         );
     }
 
+    /// What the arbiter does before each tick: it looks at all calls that were given up, and tells of those that are over.
+    fn review(&mut self) {
+        let calls = self.policy.given_up_calls();
+        let over: Vec<(Life, CallId)> = calls.filter(|(_, call)| self.calls.is_over(*call)).collect();
+        for (life, call) in over {
+            self.tell(self.now, Event::LetGo { life, call });
+        }
+    }
+
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::News(event) => {
@@ -393,6 +405,12 @@ impl World {
             }
             Happening::Born(life) => self.born(life),
             Happening::Dies(life, how) => self.die(life, how),
+            Happening::LetsGo(life, call) => {
+                self.calls.let_go(call);
+                if self.dice.chance(0.5) {
+                    self.tell(self.now, Event::LetGo { life, call }); // it is looked at by chance
+                }
+            }
             Happening::Gone(life) => {
                 let Process::Dying(how) = self.worker(life).process else { panic!("{life} was not dying") };
                 self.worker(life).process = Process::Zombie(how);
@@ -418,7 +436,6 @@ impl World {
         }
         match event {
             Event::GivenUp { life, call } => self.calls.found(life, call, self.told_now.max(at)),
-            Event::LetGo { call, .. } => self.calls.let_go(call),
             Event::Interrupted { call, .. } => self.calls.answered(call),
             _ => {}
         }
@@ -435,6 +452,8 @@ impl World {
             assert!(may_spawn || !matches!(action, Action::Spawn { .. }), "started while closing");
             self.obey(action, out.get(n + 1), &event);
         }
+        let is_ahead = self.policy.next_deadline().is_none_or(|at| at > self.told_now);
+        assert!(is_ahead || event != Event::Tick, "the next tick lies in the past");
         self.check();
         out.len()
     }
@@ -521,6 +540,14 @@ impl World {
                     let leaving = !matches!(state, SlotState::Booting | SlotState::Ready);
                     let told = matches!(event, Event::Cordon { why, .. } if FORGIVEN.contains(why));
                     let calls = &self.calls;
+                    // Nobody else asked for it: then a call did that was given up, and is not over.
+                    let is_asked_for = matches!(event, Event::Cordon { life: l, .. } if *l == life);
+                    assert!(
+                        state != SlotState::Cordoned
+                            || is_asked_for
+                            || calls.cost_now(life, self.told_now, &self.config),
+                        "life {life} was cordoned for nothing, at {event:?}"
+                    );
                     let forgiven = worker.was_ready
                         && (told
                             || calls.may_have_killed(life)
@@ -550,10 +577,6 @@ impl World {
 
     /// The laws that hold after every step.
     fn check(&self) {
-        assert!(
-            self.policy.next_deadline().is_none_or(|at| at > self.told_now),
-            "the next tick lies in the past"
-        );
         assert_eq!(self.policy.state(), self.state, "not what was published");
         let lives = self.policy.incarnations();
         assert!(lives.len() <= (4 * self.config.workers).min(self.config.max_lives), "{} lives", lives.len());
@@ -745,12 +768,16 @@ impl World {
                 self.tell(self.now, Event::Marked { life }); // one thread ended, the process lives on
             }
             70..85 => {
-                self.tally.given_up += 1;
-                let call = CallId { lane: self.tally.given_up, call: 1, generation: 1 };
-                self.tell(self.now, Event::GivenUp { life, call });
-                if self.dice.chance(0.7) {
-                    let ns = self.dice.below(400 * MS);
-                    self.later(ns, Happening::News(Event::LetGo { life, call }));
+                // All those of a client that is gone, perhaps.
+                for _ in 0..*self.dice.pick(&[1, 1, 1, 3]) {
+                    self.tally.given_up += 1;
+                    let call = CallId { lane: self.tally.given_up, call: 1, generation: 1 };
+                    self.tell(self.now, Event::GivenUp { life, call });
+                    if self.dice.chance(0.7) {
+                        let most = *self.dice.pick(&[400 * MS, self.config.cancel_grace_ns]);
+                        let ns = self.dice.below(most);
+                        self.later(ns, Happening::LetsGo(life, call));
+                    }
                 }
             }
             85..97 => {
@@ -786,6 +813,9 @@ impl World {
             6 => (self.now, Event::Trouble { text: "a peer".into() }),
             _ => (self.now - self.dice.below(self.now + 1), Event::Tick), // a clock that goes back
         };
+        if event == Event::Tick {
+            self.review();
+        }
         self.tell(at, event);
     }
 

@@ -86,8 +86,9 @@ pub enum Event {
         /// What.
         text: String,
     },
-    /// Time passed: [`Policy::next_deadline`](super::Policy::next_deadline) is due. Early ones do no harm, and
-    /// every other event does what a tick does.
+    /// Time passed: [`Policy::next_deadline`](super::Policy::next_deadline) is due. Early ones do no harm, and every other
+    /// event does what a tick does, except that nothing is done about a call that was given up: those are looked at before a
+    /// tick, and [`LetGo`](Event::LetGo) is said of each that is over.
     Tick,
 }
 

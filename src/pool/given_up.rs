@@ -5,7 +5,8 @@
 //!     └──────────────────── without a signal ─────────────────────────────────────────────────────►┘
 //! ```
 //!
-//! Each call goes its own way; one that its worker lets go of is forgotten.
+//! Each call goes its own way; one that its worker lets go of is forgotten. Steps are taken on ticks only, before which all
+//! of them are looked at.
 
 use super::Life;
 
@@ -134,8 +135,10 @@ mod tests {
 
         fn tell(&mut self, event: Event) -> Vec<Action> {
             let mut out = Vec::new();
+            let is_tick = event == Event::Tick;
             self.policy.handle(self.now, event, &mut out);
-            assert!(self.policy.next_deadline().is_none_or(|at| at > self.now), "a deadline in the past");
+            let is_ahead = self.policy.next_deadline().is_none_or(|at| at > self.now);
+            assert!(is_ahead || !is_tick, "a deadline in the past");
             out
         }
 
@@ -214,6 +217,26 @@ mod tests {
             rig.tell(Event::LetGo { life, call });
             assert_eq!(rig.pass(60_000 * MS), [], "after {wait} ms");
             assert_eq!(rig.policy.given_up_calls().count(), 0);
+            assert_eq!(rig.policy.ready_workers(), 1);
+        }
+    }
+
+    /// The arbiter tells of them one by one, and other news may come before it has looked at all.
+    #[test]
+    fn calls_that_are_let_go_of_together_cost_nothing_though_all_are_due() {
+        for signal in [None, Some(10)] {
+            let mut rig = Rig::new(signal);
+            let life = rig.life;
+            rig.find(CALL);
+            rig.find(OTHER);
+            rig.now += 1_000 * MS;
+            assert_eq!(rig.tell(Event::Interrupted { life, call: CALL }), [], "news of anything");
+            let said = rig.tell(Event::Trouble { text: "a peer".into() });
+            assert!(matches!(said[..], [Action::Log { .. }]), "{said:?}");
+            assert_eq!(rig.tell(Event::LetGo { life, call: CALL }), []);
+            assert_eq!(rig.tell(Event::LetGo { life, call: OTHER }), []);
+            assert_eq!(rig.tell(Event::Tick), []);
+            assert_eq!(rig.pass(60_000 * MS), []);
             assert_eq!(rig.policy.ready_workers(), 1);
         }
     }

@@ -72,8 +72,9 @@ impl Policy {
 
     /// Takes in what happened at `now` and appends what is to be done about it, in order.
     ///
-    /// A `now` before an earlier one counts as that one. Afterwards [`next_deadline`](Policy::next_deadline) lies
-    /// in the future: a loop that waits for it cannot spin.
+    /// A `now` before an earlier one counts as that one. After a tick [`next_deadline`](Policy::next_deadline) lies
+    /// in the future: a loop that waits for it cannot spin. After any other event it may be due already, for the sake of a
+    /// call that was given up.
     pub fn handle(&mut self, now: u64, event: Event, out: &mut Vec<Action>) {
         self.now = self.now.max(now);
         match event {
@@ -89,9 +90,10 @@ impl Policy {
             Event::Interrupted { life, call } => self.interrupted(life, call),
             Event::Shutdown { mode } => self.shutdown(mode, out),
             Event::Trouble { text } => self.complain(&text, out),
-            Event::Tick => {}
+            // Here only: the calls were looked at just before. Who climbed with other news might do so for one that is over,
+            // and was not asked about since.
+            Event::Tick => self.climb(out),
         }
-        self.climb(out);
         self.expire(out);
         self.fill(out);
         self.judge(out);
@@ -125,8 +127,8 @@ impl Policy {
         self.roster.slots()
     }
 
-    /// The calls that were given up, as far as is known, and who has them. To be looked at again before a tick that is
-    /// due: what is over is no reason to do anything to anybody.
+    /// The calls that were given up, as far as is known, and who has them. To be looked at again, all of them, before a tick
+    /// is handed in: what is over is no reason to do anything to anybody.
     pub fn given_up_calls(&self) -> impl Iterator<Item = (Life, CallId)> + '_ {
         self.ladder.all().iter().map(|it| (it.life, it.call))
     }

@@ -15,6 +15,14 @@ struct Call {
     signalled: bool,
 }
 
+impl Call {
+    fn costs(&self, life: Life, now: u64, config: &Config) -> bool {
+        let is_told = now >= self.since + config.cancel_grace_ns;
+        let is_signalled = self.asked.is_some_and(|at| now >= at + config.signal_grace_ns);
+        self.life == life && is_told && (is_signalled || config.cancel_signal.is_none())
+    }
+}
+
 /// All of them, those that are over among them while their worker lives.
 #[derive(Debug, Default)]
 pub struct Calls(BTreeMap<CallId, Call>);
@@ -27,6 +35,11 @@ impl Calls {
 
     pub fn let_go(&mut self, call: CallId) {
         self.0.get_mut(&call).into_iter().for_each(|it| it.let_go = true);
+    }
+
+    /// Whether its worker has let go of it.
+    pub fn is_over(&self, call: CallId) -> bool {
+        self.0.get(&call).is_some_and(|it| it.let_go)
     }
 
     pub fn answered(&mut self, call: CallId) {
@@ -52,13 +65,14 @@ impl Calls {
         self.0.values_mut().find(is_due).expect("a worker that answered, or was not asked").signalled = true;
     }
 
-    /// Whether a call is reason enough to cordon its worker.
+    /// Whether a call is reason enough to cordon its worker, or was.
     pub fn costs(&self, life: Life, now: u64, config: &Config) -> bool {
-        self.0.values().any(|it| {
-            let is_told = now >= it.since + config.cancel_grace_ns;
-            let is_signalled = it.asked.is_some_and(|at| now >= at + config.signal_grace_ns);
-            it.life == life && is_told && (is_signalled || config.cancel_signal.is_none())
-        })
+        self.0.values().any(|it| it.costs(life, now, config))
+    }
+
+    /// Whether a call that is not over is.
+    pub fn cost_now(&self, life: Life, now: u64, config: &Config) -> bool {
+        self.0.values().any(|it| !it.let_go && it.costs(life, now, config))
     }
 
     /// Whether a call of this worker was answered with the signal, or may have been.
