@@ -1597,8 +1597,9 @@ STK_MUST_USE stk_status stk_pool_start(stk_config *config, stk_pool **pool, stk_
  * open in the workers.
  *
  * Returns STK_OK when nothing is left of the pool. The program is expected to end then: standard input is /dev/null,
- * SIGTERM, SIGINT and SIGHUP are blocked, SIGPIPE and SIGXFSZ ignored. STK_CONFIG for settings, a path or a directory that
- * cannot be; STK_START when the path is served already; STK_THREADS when the process has several.
+ * SIGTERM, SIGINT and SIGHUP are blocked, SIGPIPE and SIGXFSZ ignored, SIGCHLD is at its default. STK_CONFIG for
+ * settings, a path or a directory that cannot be; STK_START when the path is served already; STK_THREADS when the process
+ * has several.
  */
 STK_MUST_USE
 stk_status stk_pool_serve(stk_config *config,

@@ -72,8 +72,9 @@ pub unsafe extern "C" fn stk_pool_start(
 /// open in the workers.
 ///
 /// Returns STK_OK when nothing is left of the pool. The program is expected to end then: standard input is /dev/null,
-/// SIGTERM, SIGINT and SIGHUP are blocked, SIGPIPE and SIGXFSZ ignored. STK_CONFIG for settings, a path or a directory that
-/// cannot be; STK_START when the path is served already; STK_THREADS when the process has several.
+/// SIGTERM, SIGINT and SIGHUP are blocked, SIGPIPE and SIGXFSZ ignored, SIGCHLD is at its default. STK_CONFIG for
+/// settings, a path or a directory that cannot be; STK_START when the path is served already; STK_THREADS when the process
+/// has several.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn stk_pool_serve(

@@ -22,8 +22,8 @@ impl Builder {
     /// that cannot boot do not end it: the pool is degraded, and goes on trying.
     ///
     /// Returns when nothing is left of the pool. Standard input is `/dev/null` then, SIGTERM, SIGINT and SIGHUP are
-    /// blocked, SIGPIPE and SIGXFSZ ignored: the program is expected to end. Files that are open already stay open in
-    /// the workers.
+    /// blocked, SIGPIPE and SIGXFSZ ignored, SIGCHLD is at its default: the program is expected to end. Files that are open
+    /// already stay open in the workers.
     ///
     /// # Errors
     /// `Config` for settings that cannot be, a path that cannot be, or a directory that is not safe; `Start` when the

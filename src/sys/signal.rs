@@ -109,6 +109,11 @@ pub fn ignore(signal: Signal) -> Result<()> {
     set_disposition(signal as i32, libc::SIG_IGN)
 }
 
+/// `signal` does what it does by default from now on, whatever was inherited, flags included. See `sigaction(2)`.
+pub fn reset(signal: Signal) -> Result<()> {
+    set_disposition(signal as i32, libc::SIG_DFL)
+}
+
 /// The signal of this number, if it has a name.
 pub fn from_number(number: i32) -> Result<Signal> {
     Signal::try_from(number).map_err(named("signal"))

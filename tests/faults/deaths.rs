@@ -8,7 +8,7 @@ use crate::harness::{Kid, Outcome, sleep_for_ever};
 use crate::proc;
 use nix::sys::signal::Signal;
 use std::fs;
-use stokehold::{Cause, Code, Kind};
+use stokehold::{Cause, Client, Code, Kind};
 
 crate::tests! {
     each_way_to_die_is_told_with_its_cause,
@@ -29,33 +29,38 @@ fn each_way_to_die_is_told_with_its_cause() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
     let client = pool.client().unwrap();
-    for round in 0..3 {
-        let ways = [
-            ("segfault", None, Cause::Signal(libc::SIGSEGV)),
-            ("abort", None, Cause::Signal(libc::SIGABRT)),
-            ("exit", Some(0), Cause::Exit(0)),
-            ("exit", Some(3), Cause::Exit(3)),
-            ("kill", None, Cause::Signal(libc::SIGKILL)),
-        ];
-        for (action, status, cause) in ways {
-            let before = client.worker_pids();
-            let outcome = match status {
-                Some(status) => call(&client, action).args((status,)).execute(),
-                None => call(&client, action).execute(),
-            };
-            let error = fails(outcome);
-            let Kind::WorkerDied { pid, cause: said, started } = *error.kind() else {
-                panic!("{action}: {error}")
-            };
-            assert!(pid.is_some_and(|pid| before.contains(&pid)), "{error}; the workers were {before:?}");
-            assert!(started, "{action} {status:?}: {error}");
-            assert_eq!(said, cause, "{action} {status:?} in round {round}");
-            ready(&client, 1, &before);
-            all_free(&client);
-        }
+    for _ in 0..3 {
+        causes_are_told(&client);
     }
     works(&client);
     Ok(())
+}
+
+/// By a worker's death in each way, in a pool at rest.
+pub fn causes_are_told(client: &Client) {
+    let ways = [
+        ("segfault", None, Cause::Signal(libc::SIGSEGV)),
+        ("abort", None, Cause::Signal(libc::SIGABRT)),
+        ("exit", Some(0), Cause::Exit(0)),
+        ("exit", Some(3), Cause::Exit(3)),
+        ("kill", None, Cause::Signal(libc::SIGKILL)),
+    ];
+    for (action, status, cause) in ways {
+        let before = client.worker_pids();
+        let outcome = match status {
+            Some(status) => call(client, action).args((status,)).execute(),
+            None => call(client, action).execute(),
+        };
+        let error = fails(outcome);
+        let Kind::WorkerDied { pid: Some(pid), cause: said, started } = *error.kind() else {
+            panic!("{action}: {error}")
+        };
+        assert!(before.contains(&pid), "{error}; the workers were {before:?}");
+        assert!(started, "{action} {status:?}: {error}");
+        assert_eq!(said, cause, "{action} {status:?}");
+        ready(client, before.len(), &[pid]);
+        all_free(client);
+    }
 }
 
 fn an_exit_that_takes_long_is_told_with_its_status() -> Outcome {

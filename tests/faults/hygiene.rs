@@ -1,6 +1,7 @@
 //! What a pool does not do to its host, and what it does not take from it.
 
 use crate::app::{begun, builder, call, fails, number, open, until_begun, works};
+use crate::deaths::causes_are_told;
 use crate::guard::{PoolGuard, kill, until};
 use crate::harness::Outcome;
 use crate::proc;
@@ -11,10 +12,11 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::OnceLock;
 use std::{env, process};
-use stokehold::{Builder, Code};
+use stokehold::{Builder, Client, Code};
 
 crate::tests! {
     workers_have_the_signal_state_that_the_host_had,
+    a_host_that_ignores_its_children_hears_how_workers_ended,
     the_host_has_no_children,
     the_arbiter_is_in_no_group_of_the_host,
     an_interrupt_to_the_hosts_group_is_the_hosts_alone,
@@ -62,6 +64,28 @@ fn workers_have_the_signal_state_that_the_host_had() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// The kernel reaps the children of whoever ignores SIGCHLD, and whoever that starts ignores it, too.
+fn a_host_that_ignores_its_children_hears_how_workers_ended() -> Outcome {
+    let mut guard = PoolGuard::new();
+    // SAFETY: no handler is installed.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
+    for builder in ways() {
+        let pool = guard.start(builder);
+        let client = pool.client().unwrap();
+        causes_are_told(&client);
+        ignore_their_children(&client);
+    }
+    // SAFETY: as above.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.unwrap();
+    Ok(())
+}
+
+/// Workers ignore SIGCHLD, as who started their supervisor did.
+pub fn ignore_their_children(client: &Client) {
+    let ignored = call(client, "status").args(("SigIgn",)).execute().unwrap();
+    assert!(without_runtimes(ignored.parse().unwrap()) & 1 << (libc::SIGCHLD - 1) != 0);
 }
 
 /// A set of signals without those of runtimes: 32 and 33 are the C library's, which catches them in processes that have

@@ -1,10 +1,12 @@
 //! A pool that is served under a path: how it is found, how it ends, and whose the path is.
 
 use crate::app::{builder, call, fails, number, open, ready, until_begun, works};
+use crate::deaths::causes_are_told;
 use crate::guard::{PoolGuard, kill, some, until};
 use crate::harness::{Kid, Outcome, Skip};
+use crate::hygiene::ignore_their_children;
 use crate::proc;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{self, SigHandler, Signal};
 use nix::sys::stat::{Mode, umask};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -26,6 +28,7 @@ crate::tests! {
     directories_that_are_not_ours_alone_are_refused,
     d14_paths_of_any_length,
     a_worker_of_a_daemon_is_replaced,
+    a_daemon_whose_starter_ignores_its_children_tells_how_workers_ended,
     a_process_with_threads_does_not_serve,
 }
 
@@ -81,6 +84,29 @@ fn clean(dir: &str) {
     let left: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.is_empty(), "{left:?}");
     fs::remove_dir(dir).unwrap();
+}
+
+/// As supervisors and shells do.
+fn a_daemon_whose_starter_ignores_its_children_tells_how_workers_ended() -> Outcome {
+    let _guard = PoolGuard::new();
+    let kid = Kid::new(|| {
+        // SAFETY: no handler is installed.
+        unsafe { signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
+        i32::from(builder(2).serve(PATH).is_err())
+    });
+    let client = joined(PATH);
+    ready(&client, 2, &[]);
+    causes_are_told(&client);
+    ignore_their_children(&client);
+    // What is kept of them, when the callers may have known it from other news.
+    let status = stokehold::status(PATH).unwrap();
+    let deaths = format!("{status:?}");
+    for cause in ["exit status 3", "exit status 0", "signal 11"] {
+        assert!(deaths.contains(cause), "{cause:?} is not in {deaths}");
+    }
+    drop(client);
+    end(kid);
+    Ok(())
 }
 
 fn another_process_joins_by_path() -> Outcome {
