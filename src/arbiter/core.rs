@@ -5,7 +5,7 @@ use super::door::Door;
 use super::regions::Regions;
 use super::settings::Settings;
 use super::status::History;
-use super::tick::TICK_NS;
+use super::tick::{Seldom, TICK_NS};
 use super::token::Source;
 use super::workers::{Incarnation, ring_life};
 use crate::conn::{Message, Received, Stream};
@@ -42,6 +42,8 @@ pub struct Arbiter<'a> {
     pub(super) mourned: Vec<Life>,
     pub(super) next_client: u32,
     pub(super) next_serial: u64,
+    /// When calls that nobody has begun are looked at.
+    pub(super) looks: Seldom,
     /// When owners of idle regions are asked next.
     pub(super) tidy_at: u64,
     pub(super) poll: Poll,

@@ -7,6 +7,7 @@ use super::library;
 use super::regions::Regions;
 use super::settings::Settings;
 use super::status::History;
+use super::tick::Seldom;
 use crate::conn::{Link, Message};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::pool::{Config, Policy};
@@ -168,6 +169,7 @@ pub(super) fn new<'a>(
         mourned: Vec::new(),
         next_client: 1,
         next_serial: 0,
+        looks: Seldom::default(),
         tidy_at: 0,
         poll: Poll::new().map_err(named_io("epoll_create1"))?,
         policy,

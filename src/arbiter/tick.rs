@@ -30,12 +30,29 @@ impl Seen {
     }
 }
 
+/// What comes on some ticks only.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    next_at: u64,
+}
+
+impl Seldom {
+    /// Whether it is time. Then the next time is on the first tick so much later, however far the ticks lie apart.
+    fn is_due(&mut self, now: u64, every_ns: u64) -> bool {
+        let is_due = now >= self.next_at;
+        if is_due {
+            self.next_at = now.saturating_add(every_ns);
+        }
+        is_due
+    }
+}
+
 impl Arbiter<'_> {
     /// Looks at every word once.
     pub(super) fn tick(&mut self) {
         crash_point!("arbiter.tick");
         let now = clock::monotonic_ns();
-        let looks = now / UNBEGUN_NS != now.saturating_sub(TICK_NS) / UNBEGUN_NS;
+        let looks = self.looks.is_due(now, UNBEGUN_NS);
         let timeout = self.settings.timeout_ns();
         let mut stuck = false;
         let mut damaged = Vec::new();
@@ -185,6 +202,29 @@ impl Arbiter<'_> {
             .collect();
         for life in marked {
             self.worker_marked(life);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tick is set for so long after the last one has ended, and the kernel rounds up.
+    #[test]
+    fn looks_come_with_ticks_that_are_further_apart_than_they_should_be() {
+        for late_ns in [0, 1, 1_000, 1_000_000, 3_000_000, TICK_NS / 2] {
+            let (mut looks, mut last) = (Seldom::default(), None);
+            for tick in 10..10_000 {
+                let now = tick * (TICK_NS + late_ns);
+                if looks.is_due(now, UNBEGUN_NS) {
+                    let passed = now - last.unwrap_or(now - UNBEGUN_NS);
+                    let most = UNBEGUN_NS + TICK_NS + late_ns;
+                    assert!((UNBEGUN_NS..most).contains(&passed), "{passed} ns, with ticks {late_ns} late");
+                    last = Some(now);
+                }
+            }
+            assert!(last.is_some());
         }
     }
 }
