@@ -375,7 +375,7 @@ impl Arbiter<'_> {
         if self.host.is_none() {
             return;
         }
-        let failed = self.policy.state() == pool::PoolState::Degraded;
+        let failed = self.policy.state() == pool::PoolState::Degraded || self.policy.has_hopeless_slot();
         let answer = if let Some(why) = why {
             Message::refused(&Error::new(ErrorKind::Start(format!("a worker cannot boot: {why}").into())))
         } else if failed {

@@ -139,6 +139,12 @@ impl Policy {
         own == Some(status) && self.ladder.is_signalled(life)
     }
 
+    /// Whether workers cannot be started in some slot, or cannot boot there: not twice in a row. Not all slots will be filled
+    /// soon, though the pool may do well with the others.
+    pub fn has_hopeless_slot(&self) -> bool {
+        self.roster.has_hopeless_slot()
+    }
+
     /// Workers that take calls.
     pub fn ready_workers(&self) -> usize {
         self.roster.ready()
@@ -177,7 +183,7 @@ impl Policy {
             i.phase = Phase::Ready;
             i.ready_at = Some(now);
             let slot = i.slot;
-            self.roster.slot_mut(slot).start_failed = false;
+            self.roster.slot_mut(slot).failed_starts = 0;
             self.show(life, out);
         }
     }
@@ -458,7 +464,7 @@ impl Policy {
         let wait_ns = if self.is_spent() { self.backoff.longest_ns() } else { self.backoff.wait_ns(streak) };
         let it = self.roster.slot_mut(slot);
         it.streak = streak;
-        it.start_failed = start_failed;
+        it.failed_starts = if start_failed { it.failed_starts.saturating_add(1) } else { 0 };
         it.vacant_until = self.now.saturating_add(wait_ns);
     }
 

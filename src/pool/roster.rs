@@ -16,8 +16,8 @@ pub struct Slot {
     pub(super) vacant_until: u64,
     /// Early deaths in a row.
     pub(super) streak: u32,
-    /// Whether its latest start came to nothing.
-    pub(super) start_failed: bool,
+    /// Starts in a row that came to nothing.
+    pub(super) failed_starts: u32,
 }
 
 impl Slot {
@@ -43,7 +43,7 @@ pub(super) struct Roster {
 
 impl Roster {
     pub(super) fn new(config: &Config, first: Life, now: u64) -> Roster {
-        let slot = Slot { life: None, vacant_until: now, streak: 0, start_failed: false };
+        let slot = Slot { life: None, vacant_until: now, streak: 0, failed_starts: 0 };
         let slots = vec![slot; config.workers];
         Roster { slots, lives: Vec::new(), max_lives: config.max_lives, next: first }
     }
@@ -129,9 +129,14 @@ impl Roster {
         let occupancies = self.occupancies();
         let is_full = self.lives.iter().filter(|i| i.is_lost()).count() >= self.max_lives;
         self.slots.iter().zip(&occupancies).all(|(slot, it)| {
-            let hopeless = slot.start_failed && slot.streak >= HOPELESS;
+            let hopeless = slot.failed_starts > 0 && slot.streak >= HOPELESS;
             hopeless || !it.filled && (it.lost >= PREDECESSORS_MAX || is_full)
         })
+    }
+
+    /// Whether starts in some slot come to nothing time and again, however well the others do.
+    pub(super) fn has_hopeless_slot(&self) -> bool {
+        self.slots.iter().any(|slot| slot.failed_starts >= HOPELESS)
     }
 
     /// Whether nobody may come before somebody is gone.

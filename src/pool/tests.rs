@@ -415,6 +415,40 @@ fn fork_failing_backs_off_and_degrades_only_if_nobody_is_left() {
 }
 
 #[test]
+fn a_slot_is_hopeless_when_starts_in_it_failed_twice_in_a_row() {
+    type Fails = fn(Life) -> Event;
+    let ways: [Fails; 3] = [
+        |life| Event::SpawnFailed { life, errno: 11 },
+        |life| Event::Exited { life, status: EXIT_1 },
+        |life| Event::BootError { life, text: "no model".into() },
+    ];
+    for fails in ways {
+        let mut rig = Rig::new(Config { workers: 4, ..Config::default() });
+        let last = rig.all(SlotState::Booting)[3];
+        let slot = rig.policy.incarnation(last).unwrap().slot();
+        for life in rig.all(SlotState::Booting).into_iter().take(3) {
+            rig.tell(Event::Ready { life });
+        }
+        rig.tell(fails(last));
+        assert!(!rig.policy.has_hopeless_slot(), "it may pass");
+        let next = |rig: &mut Rig| loop {
+            let life = rig.policy.slots()[slot.index()].life();
+            match life.filter(|life| rig.all(SlotState::Booting).contains(life)) {
+                Some(life) => break life,
+                None => drop(rig.pass(MS)),
+            }
+        };
+        let life = next(&mut rig);
+        rig.tell(fails(life));
+        assert!(rig.policy.has_hopeless_slot());
+        assert_eq!(rig.policy.state(), PoolState::Running, "the others do well");
+        let life = next(&mut rig);
+        rig.tell(Event::Ready { life });
+        assert!(!rig.policy.has_hopeless_slot());
+    }
+}
+
+#[test]
 fn a_deadline_gives_the_grace_then_kills_and_is_reported_as_such() {
     let mut rig = Rig::healthy(1);
     let old = rig.only(SlotState::Ready);

@@ -223,6 +223,11 @@ impl App for Birth {
             "hang" => loop {
                 thread::sleep(Duration::from_secs(1));
             },
+            // In all workers but one, and in those that are tried in its place.
+            "three only" => match (0..3).any(|at| fs::File::create_new(format!("kept/{at}")).is_ok()) {
+                true => Ok(Birth),
+                false => sys::exit_now(5),
+            },
             // Before its worker is ready.
             "many threads" => {
                 frames::say("ready with many threads", &frames::sockets()[0], ctx.life());

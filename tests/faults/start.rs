@@ -26,6 +26,7 @@ crate::tests! {
     init_not_called,
     init_called_twice,
     inits_that_fail,
+    inits_that_fail_in_one_worker_only,
     settings_that_cannot_be,
     a_pool_of_nobody,
     from_a_thread_that_ends,
@@ -220,6 +221,19 @@ fn inits_that_fail() -> Outcome {
     fs::remove_file("boot").unwrap();
     let pool = guard.start(builder(60_000));
     number(pool.client().unwrap().call(Birth::NAME, "pid").execute());
+    Ok(())
+}
+
+/// The pool is not degraded by it, and never has all its workers.
+fn inits_that_fail_in_one_worker_only() -> Outcome {
+    let mut guard = PoolGuard::new();
+    fs::write("boot", "three only").unwrap();
+    fs::create_dir("kept").unwrap();
+    let builder = |workers| Pool::builder().app::<Birth>().workers(workers).start_timeout_ms(20_000);
+    says(&refused(builder(4)), Code::Start, &["a worker ended before it was ready", "exit status 5"]);
+    until("nothing of it is left", || proc::working_in(&env::current_dir().unwrap()).is_empty());
+    (0..3).for_each(|at| fs::remove_file(format!("kept/{at}")).unwrap());
+    number(guard.start(builder(3)).client().unwrap().call(Birth::NAME, "pid").execute());
     Ok(())
 }
 
