@@ -74,8 +74,10 @@ pub const CLIENT_QUOTA: usize = 2 << 30;
 pub const CLIENT_SHARE: usize = MAX_MESSAGE + 64 * 1024 * 1024;
 /// Bytes of blocks that one worker's growth regions may have: no client may hold more than a quarter.
 pub const WORKER_QUOTA: usize = 4 * CLIENT_SHARE;
-/// Growth regions that one client may have.
+/// Growth regions that one lane of a client may have.
 pub const CLIENT_REGIONS: usize = CLIENT_QUOTA / LARGE_BLOCK;
+/// Those of all its lanes. A lane that was found damaged keeps what is still held of it, or until the next is damaged.
+pub const ALL_CLIENT_REGIONS: usize = 2 * CLIENT_REGIONS;
 /// Growth regions that one worker may have.
 pub const WORKER_REGIONS: usize = WORKER_QUOTA / LARGE_BLOCK;
 /// How long a growth region stays that nobody uses, milliseconds.

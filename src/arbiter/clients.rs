@@ -25,6 +25,8 @@ pub struct Client {
     pub process: Option<OwnedFd>,
     /// That process's number, as it said.
     pub pid: Option<i64>,
+    /// Which worker it is, if it is one. That is known without asking it, and it may lie.
+    pub worker: Option<Life>,
     /// Its lanes: one, and those that were found damaged.
     pub lanes: Vec<usize>,
     /// When it must have said HELLO, monotonic nanoseconds. The host vouches for those that it brings: it may give such
@@ -77,8 +79,13 @@ impl Lane {
 }
 
 impl Arbiter<'_> {
-    /// A new client's socket, which is wary; it must say HELLO by then. Its number.
-    pub(super) fn accept(&mut self, socket: Stream, silent_until: Option<u64>) -> Result<u32> {
+    /// A new client's socket, which is wary, of this worker's or of somebody else's; it must say HELLO by then. Its number.
+    pub(super) fn accept(
+        &mut self,
+        socket: Stream,
+        worker: Option<Life>,
+        silent_until: Option<u64>,
+    ) -> Result<u32> {
         let number = self.next_client;
         self.next_client = self.next_client.wrapping_add(1);
         self.watch(socket.fd(), Source::Client(number))?;
@@ -86,6 +93,7 @@ impl Arbiter<'_> {
             stream: Some(socket.leaving(self.below())),
             process: None,
             pid: None,
+            worker,
             lanes: Vec::new(),
             silent_until,
             event: None,
@@ -209,12 +217,12 @@ impl Arbiter<'_> {
                 if self.clients.get(&number).is_some_and(|c| c.process.is_some()) {
                     return Err(Error::new(ErrorKind::Frame("a client said HELLO twice".into())));
                 }
-                let [process] = message.take_fds()?;
-                // Before anything else is asked of it: what else it may be could lie, or take its time.
-                if !pidfd::is_one(process.as_fd()) {
-                    let why = "HELLO brought no handle to a process";
-                    return Ok(Some(refuse(id, ErrorKind::BadRequest(why.into()))));
-                }
+                let [sent] = message.take_fds()?;
+                let said = message.int("pid").ok();
+                let (process, pid) = match self.process_of(number, sent, said) {
+                    Ok(known) => known,
+                    Err(error) => return Ok(Some(Message::refused(&error).answering(id))),
+                };
                 if pidfd::wait_exited(process.as_fd(), Some(Duration::ZERO))? {
                     return Err(Error::new(ErrorKind::Frame("a client that is dead already".into())));
                 }
@@ -222,7 +230,7 @@ impl Arbiter<'_> {
                 self.history.totals.clients += 1;
                 if let Some(client) = self.clients.get_mut(&number) {
                     client.process = Some(process);
-                    client.pid = message.int("pid").ok();
+                    client.pid = pid;
                 }
                 crash_point!("arbiter.welcome");
                 Ok(Some(self.welcome(number, id, true)))
@@ -276,7 +284,12 @@ impl Arbiter<'_> {
             },
             Kind::Suspect => {
                 let life = message.int("life")?;
-                self.accused(number, life, message.str("why").unwrap_or(""));
+                let why = message.str("why").unwrap_or("");
+                match self.clients.get(&number).and_then(|client| client.worker) {
+                    // It may be the one that is damaged, and could have all the others killed. It has a fresh lane.
+                    Some(_) => self.suspect_lanes_of(number, why),
+                    None => self.accused(number, life, why),
+                }
                 Ok(None)
             }
             Kind::Status => Ok(Some(self.answer_status(id))),
@@ -287,6 +300,33 @@ impl Arbiter<'_> {
                 Ok(None)
             }
             other => Err(Error::new(ErrorKind::Frame(format!("a client sent a message {other:?}").into()))),
+        }
+    }
+
+    /// The process at the other end of a client's connection, and its number: what it says they are. Of a worker's they are
+    /// known: by another's, its lanes would outlive it.
+    fn process_of(&self, number: u32, sent: OwnedFd, pid: Option<i64>) -> Result<(OwnedFd, Option<i64>)> {
+        let Some(life) = self.clients.get(&number).and_then(|client| client.worker) else {
+            // Before anything else is asked of it: what else it may be could lie, or take its time.
+            return match pidfd::is_one(sent.as_fd()) {
+                true => Ok((sent, pid)),
+                false => Err(Error::bad_request("HELLO brought no handle to a process")),
+            };
+        };
+        let worker = self.workers.get(&life);
+        let worker = worker.ok_or_else(|| Error::bad_request("a client of a worker that is gone"))?;
+        let process = pidfd::open(worker.pid)?;
+        self.check_spare(process.as_fd())?;
+        Ok((process, Some(worker.pid.as_raw().into())))
+    }
+
+    /// Has all lanes of a client retired, so that it takes a fresh one.
+    fn suspect_lanes_of(&mut self, number: u32, why: &str) {
+        let lanes = self.clients.get(&number).map_or_else(Vec::new, |client| client.lanes.clone());
+        for index in lanes {
+            if let Some(serial) = self.lanes[index].as_ref().map(|lane| lane.serial) {
+                self.suspect(index, serial, why);
+            }
         }
     }
 
@@ -367,7 +407,7 @@ impl Arbiter<'_> {
             return refuse(id, ErrorKind::BadRequest(format!("lane {serial} is open already").into()));
         }
         let registered =
-            self.regions.register(&self.registry, RegionKind::Requests, fd, len, Owner::of_lane(serial));
+            self.regions.register(&self.registry, RegionKind::Requests, fd, len, Owner::of_lane(serial), &[]);
         let requests = registered.and_then(|(region_id, region)| {
             let requests = Requests::of(&region);
             Ok((region_id, requests.inspect_err(|_| self.regions.retire(&self.registry, region_id))?))
@@ -396,10 +436,20 @@ impl Arbiter<'_> {
         len: usize,
         owner: Owner,
     ) -> Result<Message> {
-        Ok(match self.regions.register(&self.registry, kind, fd, len, owner) {
+        let kin = self.kin_of(owner);
+        Ok(match self.regions.register(&self.registry, kind, fd, len, owner, &kin) {
             Ok((region_id, _)) => registered_message(region_id).answering(id),
             Err(error) => Message::refused(&error).answering(id),
         })
+    }
+
+    /// All lanes of the client whose lane this is, those among them that it has let go of and that are not free yet; none for
+    /// a worker.
+    fn kin_of(&self, owner: Owner) -> Vec<Owner> {
+        let lanes = || self.lanes.iter().flatten();
+        let client = lanes().find(|lane| Owner::of_lane(lane.serial) == owner).map(|lane| lane.client);
+        let kin = lanes().filter(|lane| Some(lane.client) == client);
+        kin.map(|lane| Owner::of_lane(lane.serial)).collect()
     }
 
     /// A region, or the regions of a lane, to whoever met a reference into it.

@@ -241,7 +241,7 @@ impl Arbiter<'_> {
             }
             Kind::Connect => {
                 let socket = message.take_socket()?;
-                if let Err(error) = self.accept(socket, None) {
+                if let Err(error) = self.accept(socket, None, None) {
                     self.trouble(format!("a client could not be accepted: {error}"));
                 }
                 Ok(None)

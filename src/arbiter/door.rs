@@ -115,7 +115,7 @@ impl Arbiter<'_> {
         crash_point!("arbiter.admit");
         self.drop_longest_silent();
         let until = clock::monotonic_ns() + HELLO_TIMEOUT_NS;
-        if let Err(error) = self.accept(socket, Some(until)) {
+        if let Err(error) = self.accept(socket, None, Some(until)) {
             self.trouble(format!("a client could not be accepted: {error}"));
         }
     }

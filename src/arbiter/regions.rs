@@ -2,7 +2,8 @@
 
 use crate::error::{Bound, Error, Kind, Result};
 use crate::limits::{
-    CLIENT_REGIONS, GROWTH_MIN, MAX_LANES, MAX_PLACES, MAX_REGION, MAX_REGIONS, WORKER_REGIONS,
+    ALL_CLIENT_REGIONS, CLIENT_REGIONS, GROWTH_MIN, MAX_LANES, MAX_PLACES, MAX_REGION, MAX_REGIONS,
+    WORKER_REGIONS,
 };
 use crate::shm::{Owner, Region, RegionEntry, RegionId, RegionKind, Registry};
 use crate::sys::fd;
@@ -30,7 +31,7 @@ impl Regions {
         Regions { places: Vec::new(), serial: first.wrapping_sub(1), gone: false }
     }
 
-    /// Checks, maps and registers a region.
+    /// Checks, maps and registers a region. `kin` are all lanes of the client whose lane the owner is.
     ///
     /// # Errors
     /// `Protocol` for one that is not sealed or of the wrong size, `Incompatible` for another layout; `Overloaded` when the
@@ -42,12 +43,13 @@ impl Regions {
         fd: OwnedFd,
         len: usize,
         owner: Owner,
+        kin: &[Owner],
     ) -> Result<(RegionId, Arc<Region>)> {
         if len > MAX_REGION {
             return Err(Error::new(Kind::Overloaded { bound: Bound::Bytes, limit: MAX_REGION as u64 }));
         }
         let free = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
-        if let Some(limit) = self.limit_reached(kind, owner) {
+        if let Some(limit) = self.limit_reached(kind, owner, kin) {
             return Err(Error::new(Kind::Overloaded { bound: Bound::Regions, limit: limit as u64 }));
         }
         let region = Arc::new(Region::adopt_keeping(kind, fd, len)?);
@@ -141,7 +143,7 @@ impl Regions {
     }
 
     /// The limit that leaves no room for one more region of this kind and owner.
-    fn limit_reached(&self, kind: RegionKind, owner: Owner) -> Option<usize> {
+    fn limit_reached(&self, kind: RegionKind, owner: Owner, kin: &[Owner]) -> Option<usize> {
         // The last places are kept for results, those before them for requests: growth must not be able to keep
         // clients from joining, nor clients keep workers from being born.
         let all = || self.places.iter().flatten();
@@ -160,7 +162,8 @@ impl Regions {
             Owner::Lane(_) => CLIENT_REGIONS,
             Owner::Life(_) => WORKER_REGIONS,
         };
-        let owned = || self.growth().filter(|entry| entry.owner == owner).count();
-        (kind == RegionKind::Growth && owned() >= own).then_some(own)
+        let owned = |by: &[Owner]| self.growth().filter(|entry| by.contains(&entry.owner)).count();
+        let is_enough = owned(&[owner]) >= own || owned(kin) >= ALL_CLIENT_REGIONS;
+        (kind == RegionKind::Growth && is_enough).then_some(own)
     }
 }

@@ -61,7 +61,7 @@ impl Rig {
 
     /// Somebody came in who has not said anything yet and has until then to do so.
     pub fn admit(&mut self, fd: OwnedFd, until_ns: u64) -> Result<u32> {
-        self.arbiter.accept(Stream::new(fd).wary(), Some(until_ns))
+        self.arbiter.accept(Stream::new(fd).wary(), None, Some(until_ns))
     }
 
     /// One turn of the loop, which waits for nothing. `false`: the pool has ended.

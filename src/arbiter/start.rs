@@ -125,10 +125,10 @@ fn start<'a>(link: &mut Link, token: u128, apps: &'a Apps) -> Result<Arbiter<'a>
 /// What the workers must know; raises the limit of descriptors, which they get back. Looks into the library, if there is
 /// one, while nothing else is there yet that would have to be taken back.
 fn prepare(settings: &mut Settings, kept: Vec<RawFd>) -> Result<Surroundings> {
-    let (nofile, _) = fd::raise_nofile()?;
     // The children of one that ignores it are reaped by the kernel, and that goes through fork and exec: nobody would learn
     // how a worker ended, and its number would be free before its group is killed. Workers get back what the host had.
     signal::reset(Signal::SIGCHLD)?;
+    let (nofile, _) = fd::raise_nofile()?;
     let surroundings = Surroundings { arbiter: process::pid(), kept, signals: settings.signals, nofile };
     if let Some(path) = &settings.library {
         settings.apps = library::resolve(settings, path, &surroundings)?;

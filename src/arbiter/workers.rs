@@ -144,7 +144,8 @@ impl Arbiter<'_> {
         }
     }
 
-    /// A client has read what only this life can have written, and no correct worker writes.
+    /// A client has read what only this life can have written, and no correct worker writes. Clients are believed in that:
+    /// which lives had calls of theirs nobody keeps, and a call that ended for this reason is no longer in its word.
     pub(super) fn accused(&mut self, client: u32, life: u16, why: &str) {
         let lives =
             |life: &Life| self.workers.get(life).is_some_and(|worker| worker.state != SlotState::Dying);
@@ -178,6 +179,7 @@ impl Arbiter<'_> {
                     fd,
                     crate::shm::RESULTS_LEN,
                     owner,
+                    &[],
                 );
                 let (region_id, region) = match registered {
                     Ok(registered) => registered,
@@ -280,7 +282,7 @@ impl Arbiter<'_> {
             return wrong("a second client of one worker");
         }
         self.check_spare(socket.fd())?;
-        let number = self.accept(socket, None)?;
+        let number = self.accept(socket, Some(life), None)?;
         if let Some(worker) = self.workers.get_mut(&life) {
             worker.client = Some(number);
         }
@@ -413,6 +415,10 @@ impl Arbiter<'_> {
         }
         crash_point!("arbiter.reaped");
         self.registry.set_slot(worker.place, None, SlotState::Empty, 0);
+        // What it has forked may keep the connection open, which need not have said HELLO.
+        if let Some(number) = worker.client {
+            self.client_gone(number);
+        }
     }
 }
 

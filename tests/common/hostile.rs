@@ -2,7 +2,7 @@
 
 use crate::app::{Faults, Random, begin, range, until_open};
 use crate::nested::keep;
-use crate::{flips, frames, lies, proc};
+use crate::{flips, frames, guests, lies, proc};
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -51,6 +51,8 @@ pub fn call(action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
             fs::write("note2", "")?;
             after(then)
         }
+        "grab_lanes" => guests::grab(args),
+        "accuse_others" => guests::accuse(ctx.life()),
         other => match flips::call(other, args, ctx) {
             Some(answer) => answer,
             None => Err(Error::no_action(other)),

@@ -16,6 +16,8 @@ mod forgery;
 mod frames;
 #[path = "../common/guard.rs"]
 mod guard;
+#[path = "../common/guests.rs"]
+mod guests;
 #[path = "../common/harness.rs"]
 #[allow(dead_code)] // each of its users has its own needs
 mod harness;
@@ -51,6 +53,7 @@ mod door;
 mod errors;
 mod forged_words;
 mod hostile_clients;
+mod hostile_guests;
 mod hostile_workers;
 mod hostile_workers_flip;
 mod hostile_workers_lie;
@@ -103,6 +106,7 @@ fn main() {
         stream_ends::TESTS,
         stream_faults::TESTS,
         hostile_clients::TESTS,
+        hostile_guests::TESTS,
         hostile_workers::TESTS,
         hostile_workers_flip::TESTS,
         hostile_workers_lie::TESTS,
