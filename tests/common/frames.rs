@@ -1,5 +1,6 @@
 //! What a worker says to its arbiter on a socket, and no worker says.
 
+use crate::guard::Stopped;
 use crate::{lies, proc};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::io::{IoSlice, Read, Write};
@@ -145,8 +146,15 @@ fn sealed(fd: &OwnedFd) {
     memfd::seal(fd.as_fd(), Seals::SHRINK | Seals::GROW | Seals::FUTURE_WRITE | Seals::SEAL).unwrap();
 }
 
-/// Says it on this socket.
+/// Says it on this socket. What takes its time to close is said while the arbiter stands still, and let go of: it would be closed
+/// here, if that was the last to have it.
 pub fn say(how: &str, socket: &OwnedFd, life: u16) {
+    let is_slow = ["time to close", "somebody waits"].iter().any(|what| how.contains(what));
+    let _stopped = is_slow.then(|| Stopped::new(parent()));
+    speak(how, socket, life);
+}
+
+fn speak(how: &str, socket: &OwnedFd, life: u16) {
     let to = Mouth(socket.as_fd());
     let header = Header { kind: Kind::Ready, len: 1000, id: 0 }.encode();
     let with_len = |len: u32| Header { kind: Kind::Ready, len, id: 0 }.encode();
@@ -331,7 +339,7 @@ pub fn say(how: &str, socket: &OwnedFd, life: u16) {
             }
             to.message(new(Kind::Connect).with_fd(theirs.into()));
             let question = Header { kind: Kind::Status, len: 0, id: 1 }.encode();
-            for _ in 0..400 {
+            for _ in 0..1_000 {
                 Mouth(ours.as_fd()).bytes(&question, &[]);
                 let mut answer = [0; 1 << 16];
                 let _ = (&ours).read(&mut answer).unwrap();
@@ -388,8 +396,11 @@ pub fn say(how: &str, socket: &OwnedFd, life: u16) {
         }
         "far too much, and behind it what takes its time to close" => {
             let slow = slow_to_close();
-            to.bytes(&with_len(0).repeat(8_000), &[]);
+            to.bytes(&with_len(0).repeat(4_000), &[]);
             to.bytes(&with_len(0), &[slow.as_fd()]);
+            // The arbiter goes on when this worker is dead.
+            let goes_on = format!("sleep 0.1; kill -CONT {}", parent());
+            process::Command::new("sh").args(["-c", &goes_on]).spawn().unwrap();
             stokehold::internals::sys::process::exit_now(9)
         }
         "a socket with one in it that takes its time to close" => {
