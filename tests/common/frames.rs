@@ -399,8 +399,8 @@ fn speak(how: &str, socket: &OwnedFd, life: u16) {
             to.bytes(&with_len(0).repeat(4_000), &[]);
             to.bytes(&with_len(0), &[slow.as_fd()]);
             // The arbiter goes on when this worker is dead.
-            let goes_on = format!("sleep 0.1; kill -CONT {}", parent());
-            process::Command::new("sh").args(["-c", &goes_on]).spawn().unwrap();
+            let goes_on = format!("(sleep 0.1; kill -CONT {}) &", parent());
+            process::Command::new("sh").args(["-c", &goes_on]).status().unwrap();
             stokehold::internals::sys::process::exit_now(9)
         }
         "a socket with one in it that takes its time to close" => {
