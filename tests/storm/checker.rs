@@ -104,8 +104,13 @@ impl Story {
         let weather = &self.weather;
         let was = |some: &[Action]| weather.was(verdict.pid, some, by);
         match verdict.cause {
-            // Not known yet, or what its arbiter did not live to see.
-            UNKNOWN => was(&[Action::Kill, Action::Segv, Action::Exit]) || weather.arbiter_killed(by),
+            // Not known yet, whatever it was, or what its arbiter did not live to see.
+            UNKNOWN => {
+                was(&[Action::Kill, Action::Segv, Action::Exit, Action::Stop, Action::NoMemory])
+                    || self.kept.contains(&verdict.pid)
+                    || weather.cuts_short(by)
+                    || weather.arbiter_killed(by)
+            }
             // Who ends with status 0 while it is being closed ends as it was told to, whatever it was in.
             CLOSED => weather.cuts_short(by) || weather.is_closing(by) && was(&[Action::Exit]),
             EXIT => was(&[Action::Exit]),
