@@ -93,8 +93,13 @@ impl Story {
     fn explains_death(&self, verdict: Verdict, by: u64) -> bool {
         let was = |some: &[u64]| self.was(verdict.pid, some, by);
         match verdict.cause {
-            // Not known yet, or what its arbiter did not live to see.
-            UNKNOWN => was(&[KILL, EXIT, PANIC]) || self.no_arbiter(by),
+            // Not known yet, whatever it was, or what its arbiter did not live to see.
+            UNKNOWN => {
+                was(&[KILL, EXIT, PANIC, STOP])
+                    || self.kept.contains(&verdict.pid)
+                    || self.is_closing(by)
+                    || self.no_arbiter(by)
+            }
             EXIT_0 => was(&[EXIT]),
             FAILED => was(&[PANIC]),
             CLOSED => self.is_closing(by),
