@@ -191,9 +191,14 @@ fn receive(fd: BorrowedFd<'_>, buf: &mut [u8], flags: libc::c_int) -> Result<Opt
 impl Came {
     fn keep(self) -> Received {
         let came = self.fds.len();
-        let (mut fds, refused): (Vec<_>, Vec<_>) =
-            self.fds.into_iter().partition(|fd| is_welcome(fd.as_fd()));
-        refused.into_iter().for_each(close);
+        let mut fds = self.fds;
+        fds.retain(|fd| {
+            let is_welcome = is_welcome(fd.as_fd());
+            if !is_welcome && is_unix(fd.as_fd()) {
+                empty(fd.as_fd());
+            }
+            is_welcome
+        });
         fds.drain(MAX_FRAME_FDS.min(fds.len())..).for_each(close);
         let truncated = self.cut || fds.len() < came;
         Received { bytes: self.bytes, fds, truncated }
