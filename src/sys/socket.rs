@@ -272,7 +272,9 @@ fn take_from(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<Vec<OwnedFd>> {
         // It does not wait, though it may be set to: it was shut.
         return Some(vec![accept(fd).ok()??]);
     }
-    for _ in 0..MOST_NOTHING {
+    // Of a stream no bytes are the end.
+    let most = if is_unix_stream(fd).unwrap_or(false) { 1 } else { MOST_NOTHING };
+    for _ in 0..most {
         let came = receive(fd, buffer, libc::MSG_DONTWAIT).ok()??;
         if came.bytes > 0 || !came.fds.is_empty() {
             return Some(came.fds);
