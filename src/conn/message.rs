@@ -142,11 +142,10 @@ impl Message {
                 "descriptors that came with a message were dropped: no more can be opened here".into(),
             )));
         }
-        if self.fds.len() != N {
-            return Err(self.wrong("descriptors", &format!("expected {N}, got {}", self.fds.len())));
-        }
-        let fds = std::mem::take(&mut self.fds);
-        fds.try_into().map_err(|_| self.wrong("descriptors", "of another number"))
+        std::mem::take(&mut self.fds).try_into().map_err(|fds| {
+            self.fds = fds; // closed with the message, as warily as that is
+            self.wrong("descriptors", &format!("expected {N}, got {}", self.fds.len()))
+        })
     }
 
     /// This message if it is of the kind that was waited for; a refusal as the error that it carries.

@@ -114,15 +114,14 @@ impl Stream {
         if received.truncated || received.fds.iter().any(|fd| fd.as_raw_fd() >= self.below) {
             // This process is at its limit. The bytes are whole: the message is told, and the connection lives on. One
             // call brings the descriptors of one message, so it is the next one that announces any.
+            received.fds.into_iter().for_each(socket::close);
             if self.fds_lost || !self.fds.is_empty() {
-                received.fds.into_iter().for_each(socket::close);
                 // A read may bring the end of one message and the beginning of the next: whose were they?
                 return Err(
                     Error::os("recvmsg", libc::EMFILE).context("descriptors of several messages were lost")
                 );
             }
             self.fds_lost = true;
-            received.fds.into_iter().for_each(socket::close);
         } else {
             self.fds.extend(received.fds);
         }

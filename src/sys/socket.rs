@@ -194,8 +194,8 @@ impl Came {
         let mut fds = self.fds;
         fds.retain(|fd| {
             let is_welcome = is_welcome(fd.as_fd());
-            if !is_welcome && is_unix(fd.as_fd()) {
-                empty(fd.as_fd());
+            if !is_welcome {
+                make_ready_to_close(fd.as_fd());
             }
             is_welcome
         });
@@ -218,8 +218,12 @@ fn is_hurried(fd: BorrowedFd<'_>) -> bool {
 
 /// Closes what somebody has sent, and takes no time for it: see [`empty`].
 pub fn close(fd: OwnedFd) {
-    if is_unix(fd.as_fd()) {
-        empty(fd.as_fd());
+    make_ready_to_close(fd.as_fd());
+}
+
+fn make_ready_to_close(fd: BorrowedFd<'_>) {
+    if is_unix(fd) {
+        empty(fd);
     }
 }
 
