@@ -60,7 +60,7 @@ mod observed {
     }
 
     macro_rules! atomic {
-        ($name:ident, $of:ty) => {
+        ($name:ident, $of:ty, $($change:ident)*) => {
             #[derive(Debug, Default)]
             #[repr(transparent)]
             pub struct $name(atomic::$name);
@@ -82,41 +82,13 @@ mod observed {
                     self.0.store(value, order);
                 }
 
-                #[inline]
-                pub fn swap(&self, value: $of, order: Ordering) -> $of {
-                    count();
-                    self.0.swap(value, order)
-                }
-
-                #[inline]
-                pub fn fetch_add(&self, value: $of, order: Ordering) -> $of {
-                    count();
-                    self.0.fetch_add(value, order)
-                }
-
-                #[inline]
-                pub fn fetch_sub(&self, value: $of, order: Ordering) -> $of {
-                    count();
-                    self.0.fetch_sub(value, order)
-                }
-
-                #[inline]
-                pub fn fetch_or(&self, value: $of, order: Ordering) -> $of {
-                    count();
-                    self.0.fetch_or(value, order)
-                }
-
-                #[inline]
-                pub fn fetch_and(&self, value: $of, order: Ordering) -> $of {
-                    count();
-                    self.0.fetch_and(value, order)
-                }
-
-                #[inline]
-                pub fn fetch_max(&self, value: $of, order: Ordering) -> $of {
-                    count();
-                    self.0.fetch_max(value, order)
-                }
+                $(
+                    #[inline]
+                    pub fn $change(&self, value: $of, order: Ordering) -> $of {
+                        count();
+                        self.0.$change(value, order)
+                    }
+                )*
 
                 #[inline]
                 pub fn fetch_update(
@@ -164,8 +136,8 @@ mod observed {
         };
     }
 
-    atomic!(AtomicU32, u32);
-    atomic!(AtomicU64, u64);
+    atomic!(AtomicU32, u32, swap fetch_add fetch_sub fetch_or fetch_and fetch_max);
+    atomic!(AtomicU64, u64, swap fetch_add fetch_sub fetch_or fetch_and fetch_max);
 }
 
 /// Loom's atomics with a remedy for a blind spot of loom 0.7.
