@@ -217,8 +217,7 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
         let (call, generation) = match lane.take() {
             Ok(taken) => taken,
             Err(_) if lane.is_spoilt() => {
-                shared.renew(&lane, "a call that was given up is another submission's");
-                return Err(Error::new(ErrorKind::Protocol("the lane is damaged".into())));
+                return Err(damaged(shared, &lane, "a call that was given up is another submission's"));
             }
             Err(full) => return Err(full),
         };
@@ -262,8 +261,7 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
                 }));
             }
             Err(SubmitError::Damaged) => {
-                shared.renew(&lane, "the submit ring or a call word makes no sense");
-                return Err(Error::new(ErrorKind::Protocol("the lane is damaged".into())));
+                return Err(damaged(shared, &lane, "the submit ring or a call word makes no sense"));
             }
         }
         // The fence was made: now either the arbiter's sweep sees the word or we see the state.
@@ -357,6 +355,13 @@ impl Drop for Taken<'_> {
 
 fn ns(ms: Option<u64>) -> Option<u64> {
     ms.map(|ms| ms.saturating_mul(1_000_000))
+}
+
+/// The call is not sent; the next one has a lane that is in order.
+#[cold]
+fn damaged(shared: &Shared, lane: &Arc<Lane>, why: &str) -> Error {
+    shared.renew(lane, why);
+    Error::new(ErrorKind::Protocol("the lane is damaged".into()))
 }
 
 /// Whether a worker that watches the line takes the call within a moment. Then no ring entry, hint or doorbell is

@@ -97,8 +97,7 @@ impl<'c> Inbox<'c> {
     /// # Errors
     /// As [`recv`](Inbox::recv), and `Deadline` of [`Limit::Item`] when the time is up.
     pub fn recv_for(&self, timeout: Duration) -> Result<Option<Received<'_>>> {
-        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        let received = self.recv_until(clock::monotonic_ns().saturating_add(timeout))?;
+        let received = self.recv_until(clock::after(timeout))?;
         received.ok_or_else(|| ErrorKind::Deadline { started: true, limit: Limit::Item }.into())
     }
 
@@ -253,10 +252,8 @@ impl<'c> Inbox<'c> {
 
     #[cold]
     fn damaged(&self) -> Error {
-        if let Some(running) = self.ctx.running() {
-            self.ctx.worker().suspect(&running.lane, "what a client sends in a context makes no sense");
-        }
-        Error::new(ErrorKind::Protocol("the caller's memory is damaged".into()))
+        let why = "what a client sends in a context makes no sense";
+        self.running().map_or_else(|none| none, |running| running.damaged(self.ctx.worker(), why))
     }
 
     fn intake(&self) -> MutexGuard<'_, Intake> {

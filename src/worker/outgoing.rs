@@ -183,8 +183,7 @@ impl Outgoing {
     /// The client's cursor makes no sense.
     #[cold]
     fn damaged(&self, running: &Running) -> Error {
-        self.worker.suspect(&running.lane, "a client has taken more of a stream than was sent");
-        Error::new(ErrorKind::Protocol("the caller's memory is damaged".into()))
+        running.damaged(&self.worker, "a client has taken more of a stream than was sent")
     }
 
     /// What is left of it when its call ends: the record for that, with the stream's memory tied to it.

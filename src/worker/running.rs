@@ -5,6 +5,7 @@ use super::lanes::Lane;
 use super::runtime::Worker;
 use super::share::Charged;
 use crate::error::{CancelledBy, Code, Error, Kind, Limit, Result};
+use crate::limits::LONGEST_SLICE_NS;
 use crate::primitive::{AtomicBool, Ordering};
 use crate::ring::{CallLine, Cursor, Entry, State};
 use crate::shm::{BeginRecord, Deadline, LaneState, ResultKey};
@@ -12,9 +13,6 @@ use crate::sys::clock;
 use crate::sys::futex::Kernel;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The longest sleep of an app that waits for a cancel.
-const LONGEST_SLEEP_NS: u64 = 200_000_000;
 
 /// What is known of it while it runs.
 #[derive(Debug)]
@@ -70,18 +68,17 @@ impl Running {
 
     /// When its caller stops waiting.
     pub fn deadline_ns(&self, worker: &Worker) -> Option<u64> {
-        match self.line().alive_ns() {
-            0 => self.deadline.0,
-            // Nobody has written a time to come: it would put the deadline off at each look.
-            alive if alive > clock::monotonic_ns() => self.deadline.0,
-            alive => self.put_off(worker, alive),
-        }
+        let limit = || self.lane.requests.limit(self.entry.call);
+        self.deadline.as_of(self.line().alive_ns(), limit, worker.bounds.timeout_ns).0
     }
 
     /// The app is at work on it: a limit of the pool's counts from now.
     pub fn keep_alive(&self, worker: &Worker) {
         let now = clock::monotonic_ns();
-        let Some(deadline) = self.put_off(worker, now) else { return };
+        let limit = self.lane.requests.limit(self.entry.call);
+        let Deadline(Some(deadline)) = self.deadline.put_off(limit, now, worker.bounds.timeout_ns) else {
+            return;
+        };
         // First what keeps this worker: its control thread reads that, and nothing of what others can write.
         self.record(worker).put_off(deadline);
         self.line().keep_alive(now);
@@ -111,6 +108,13 @@ impl Running {
         Err(Error::new(Kind::Protocol("the call's word is damaged".into())))
     }
 
+    /// Its caller's memory makes no sense: the error of this call.
+    #[cold]
+    pub fn damaged(&self, worker: &Worker, why: &str) -> Error {
+        worker.suspect(&self.lane, why);
+        Error::new(Kind::Protocol("the caller's memory is damaged".into()))
+    }
+
     /// Wakes its caller, wherever that sleeps.
     #[inline]
     pub fn ring_bell(&self, worker: &Worker) {
@@ -121,15 +125,14 @@ impl Running {
 
     /// Sleeps on the call's bell, which everything rings that gives a call up.
     pub fn wait_cancelled(&self, timeout: Duration) -> bool {
-        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        let until = clock::monotonic_ns().saturating_add(timeout);
+        let until = clock::after(timeout);
         loop {
             let now = clock::monotonic_ns();
             if self.is_cancelled() || now >= until {
                 return self.is_cancelled();
             }
             // Who gave it up may have died before it rang.
-            let slice = Duration::from_nanos(LONGEST_SLEEP_NS.min(until - now));
+            let slice = Duration::from_nanos(LONGEST_SLICE_NS.min(until - now));
             self.line().bell.park(&Kernel, Some(slice), || !self.is_cancelled());
         }
     }
@@ -141,10 +144,5 @@ impl Running {
             }
             _ => Ok(()),
         }
-    }
-
-    fn put_off(&self, worker: &Worker, alive_ns: u64) -> Option<u64> {
-        let limit = self.lane.requests.limit(self.entry.call);
-        self.deadline.put_off(limit, alive_ns, worker.bounds.timeout_ns).0
     }
 }
