@@ -88,6 +88,8 @@ pub const BLOCK_ALIGN: usize = 64;
 pub const MAX_APPS: usize = 256;
 /// How deep calls may be nested that apps make of apps.
 pub const MAX_NESTING: usize = 8;
+/// The first sleep of who waits for a call; each further one doubles, up to the longest.
+pub const FIRST_SLICE_NS: u64 = 20_000_000;
 /// Whoever sleeps for a call or its items looks around at least this often. Whoever ends the sleep rings.
 pub const LONGEST_SLICE_NS: u64 = 200_000_000;
 /// Length of an app or action name.

@@ -45,7 +45,7 @@ pub struct Arbiter<'a> {
     /// When calls that nobody has begun are looked at.
     pub(super) looks: Seldom,
     /// When owners of idle regions are asked next.
-    pub(super) tidy_at: u64,
+    pub(super) tidies: Seldom,
     pub(super) poll: Poll,
     pub(super) policy: Policy,
     /// Who started it, and lives as long; one that is served has a door instead.

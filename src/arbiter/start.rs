@@ -170,7 +170,7 @@ pub(super) fn new<'a>(
         next_client: 1,
         next_serial: 0,
         looks: Seldom::default(),
-        tidy_at: 0,
+        tidies: Seldom::default(),
         poll: Poll::new().map_err(named_io("epoll_create1"))?,
         policy,
         host: None,

@@ -38,7 +38,7 @@ pub struct Seldom {
 
 impl Seldom {
     /// Whether it is time. Then the next time is on the first tick so much later, however far the ticks lie apart.
-    fn is_due(&mut self, now: u64, every_ns: u64) -> bool {
+    pub(super) fn is_due(&mut self, now: u64, every_ns: u64) -> bool {
         let is_due = now >= self.next_at;
         if is_due {
             self.next_at = now.saturating_add(every_ns);
@@ -106,11 +106,8 @@ impl Arbiter<'_> {
                         if let Some(requests) = &lane.requests
                             && let (OwnRecord::Queued(generation), deadline) = requests.own(call)
                             && generation == word.generation()
-                            && let alive = line.alive_ns()
-                            // A time to come was written by nobody: it would put the deadline off at each look.
-                            && let alive = if alive <= clock::monotonic_ns() { alive } else { 0 }
                             && let Deadline(Some(deadline)) =
-                                deadline.put_off(requests.limit(call), alive, timeout)
+                                deadline.as_of(line.alive_ns(), || requests.limit(call), timeout)
                             && now > deadline.saturating_add(OVERDUE_NS)
                         {
                             overdue.push(life);

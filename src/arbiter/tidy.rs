@@ -33,8 +33,7 @@ impl Arbiter<'_> {
     pub(super) fn tidy(&mut self, now: u64) {
         let gone = self.regions.take_gone();
         let mut grown = Vec::new();
-        if now >= self.tidy_at {
-            self.tidy_at = now + u64::from(self.settings.warm_ms) * 1_000_000 / LOOKS;
+        if self.tidies.is_due(now, u64::from(self.settings.warm_ms) * 1_000_000 / LOOKS) {
             grown = self.regions.grown();
         }
         if !gone && grown.is_empty() {

@@ -7,7 +7,7 @@
 
 use super::lane::Lane;
 use super::submission::Submission;
-use crate::limits::LONGEST_SLICE_NS;
+use crate::limits::{FIRST_SLICE_NS, LONGEST_SLICE_NS};
 use crate::ring::{Cancel, Generation, State};
 use crate::shm::{Deadline, OwnRecord};
 use crate::sys::clock;
@@ -47,9 +47,6 @@ pub enum Act {
     /// Nor is a damaged one, of which nobody knows whether a worker has it.
     Lost,
 }
-
-/// The first sleep of who waits for a worker to let go; each further one doubles.
-const FIRST_SLICE_NS: u64 = 20_000_000;
 
 impl Canceller {
     pub(super) fn new(sent: &Submission) -> Canceller {
@@ -103,8 +100,7 @@ impl Target {
     }
 
     fn wait(&self, timeout: Duration) -> bool {
-        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        let until = clock::monotonic_ns().saturating_add(timeout);
+        let until = clock::after(timeout);
         let mut slice = FIRST_SLICE_NS;
         while self.is_held() {
             let now = clock::monotonic_ns();

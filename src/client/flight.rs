@@ -309,16 +309,8 @@ impl Flight {
     /// Its deadline as it stands now: the pool's is put off when the app says that it is at work.
     #[inline]
     fn deadline_ns(&self) -> Option<u64> {
-        match self.sent.line().alive_ns() {
-            0 => self.deadline.0,
-            // Nobody has written that: it would put the deadline off at each look.
-            alive if alive > clock::monotonic_ns() => self.deadline.0,
-            // A time from before this call changes nothing: the pool's limit was counted from later.
-            alive => {
-                let limit = self.sent.lane.requests.limit(self.sent.call);
-                self.deadline.put_off(limit, alive, self.sent.shared.timeout_ns).0
-            }
-        }
+        let limit = || self.sent.lane.requests.limit(self.sent.call);
+        self.deadline.as_of(self.sent.line().alive_ns(), limit, self.sent.shared.timeout_ns).0
     }
 
     /// Ends the call as the canceller: whoever wins the swap delivers.

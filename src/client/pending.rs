@@ -35,8 +35,7 @@ impl Pending {
     /// Waits for the outcome, but no longer than this; `None` if it has not come by then, and the call goes on. Blocks
     /// the calling thread. Once the outcome was given, every further question is a `BadRequest`.
     pub fn wait_for(&mut self, timeout: Duration) -> Option<Result<Response>> {
-        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        self.take_if(|flight| flight.watch(Some(clock::monotonic_ns().saturating_add(timeout))))
+        self.take_if(|flight| flight.watch(Some(clock::after(timeout))))
     }
 
     /// The outcome if it is there; `None` if not, and the call goes on. As with [`wait_for`](Pending::wait_for), a call

@@ -89,8 +89,7 @@ impl Sender {
     /// # Errors
     /// As [`send`](Sender::send).
     pub fn send_for(&mut self, item: impl Encode, timeout: Duration) -> Result<()> {
-        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
-        self.send_until(&item, Some(clock::monotonic_ns().saturating_add(timeout)))
+        self.send_until(&item, Some(clock::after(timeout)))
     }
 
     fn send_until(&mut self, item: &(impl Encode + ?Sized), until: Option<u64>) -> Result<()> {

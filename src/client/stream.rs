@@ -90,7 +90,7 @@ impl Stream {
     /// # Errors
     /// The outcome of a call that failed, once, after its items; then `None`.
     pub fn next_for(&mut self, timeout: Duration) -> Result<Option<Response>> {
-        match self.take(Some(limit_of(timeout))) {
+        match self.take(Some(clock::after(timeout))) {
             Some(found) => found,
             None => Err(Kind::Deadline { started: true, limit: Limit::Item }.into()),
         }
@@ -132,7 +132,7 @@ impl Stream {
     /// # Errors
     /// As [`wait`](Stream::wait).
     pub fn wait_for(&mut self, timeout: Duration) -> Option<Result<()>> {
-        let limit = limit_of(timeout);
+        let limit = clock::after(timeout);
         while !self.has_ended() {
             match self.found(Some(limit), true)? {
                 Ok(Found::Item(value)) if self.has_ended() => self.keep(value),
@@ -238,8 +238,7 @@ impl Stream {
                 None if patience.is_some_and(|patience| clock::monotonic_ns() >= patience) => {
                     break Ended::Idle;
                 }
-                None if limit.is_some_and(|limit| clock::monotonic_ns() >= limit) => return None,
-                None => {}
+                None => return None, // then it was the limit that passed
             }
         };
         let flight = self.flight.take()?;
@@ -262,11 +261,6 @@ pub(super) fn finish(flight: &mut Flight, ended: &Ended) -> std::result::Result<
         Ended::Settled(_) | Ended::GivenUp => flight.finish(),
         _ => Ok(()),
     }
-}
-
-/// When a wait of this length is over.
-fn limit_of(timeout: Duration) -> u64 {
-    clock::monotonic_ns().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// What has come next.

@@ -2,7 +2,7 @@
 
 use super::connection::Shared;
 use super::lane::Lane;
-use crate::limits::LONGEST_SLICE_NS;
+use crate::limits::{FIRST_SLICE_NS, LONGEST_SLICE_NS};
 use crate::ring::{Adaptive, CallLine, Mode, Waited};
 use crate::sys::futex::Kernel;
 use crate::sys::{awake, clock};
@@ -14,8 +14,6 @@ thread_local! {
     static LEARNT: Cell<Option<Adaptive>> = const { Cell::new(None) };
 }
 
-/// A caller's first sleep; each further one doubles.
-const FIRST_SLICE_NS: u64 = 20_000_000;
 /// A sleep while something is about to be known.
 const SOON_NS: u64 = 500_000;
 

@@ -52,8 +52,7 @@ impl Link {
     /// # Errors
     /// `Os{ETIMEDOUT}` when `timeout` passes first.
     pub fn receive(&mut self, timeout: Option<Duration>) -> Result<Option<Message>> {
-        let until = timeout
-            .map(|t| clock::monotonic_ns().saturating_add(u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)));
+        let until = timeout.map(clock::after);
         loop {
             if let Some(message) = self.stream.next()? {
                 return Ok(Some(message));

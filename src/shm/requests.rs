@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::limits::{LANE_CALLS, RECORD_LEN};
 use crate::primitive::Ordering;
 use crate::ring::{Cursor, Generation};
+use crate::sys::clock;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -47,6 +48,18 @@ pub enum OwnRecord {
 pub struct Deadline(pub Option<u64>);
 
 impl Deadline {
+    /// Where it stands now, after the app's last sign of life, 0 for none: see [`put_off`](Deadline::put_off). A time to
+    /// come was written by nobody, and would put it off at each look; one from before the call changes nothing, since the
+    /// pool's limit was counted from later.
+    #[inline]
+    pub fn as_of(self, alive_ns: u64, limit: impl FnOnce() -> Deadline, timeout_ns: Option<u64>) -> Deadline {
+        match alive_ns {
+            0 => self,
+            to_come if to_come > clock::monotonic_ns() => self,
+            alive => self.put_off(limit(), alive, timeout_ns),
+        }
+    }
+
     /// Where it stands if the app said at `alive_ns` that it is at work, in a pool where a call may take `timeout_ns` from
     /// then on. What the caller itself set (`limit`) holds whatever the app says.
     pub fn put_off(self, limit: Deadline, alive_ns: u64, timeout_ns: Option<u64>) -> Deadline {

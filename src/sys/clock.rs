@@ -61,11 +61,16 @@ pub fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     }
 }
 
+/// The monotonic time so much later; the ones beyond 584 years become the last there is.
+pub fn after(duration: Duration) -> u64 {
+    monotonic_ns().saturating_add(saturating_ns(duration))
+}
+
 /// Sleeps for at least `duration`, through any number of signals.
 ///
 /// See `clock_nanosleep(2)`; the end is absolute, so that signals do not stretch it.
 pub fn sleep(duration: Duration) {
-    let end = monotonic_ns().saturating_add(saturating_ns(duration));
+    let end = after(duration);
     let end = libc::timespec { tv_sec: (end / NANOS) as i64, tv_nsec: (end % NANOS) as i64 };
     loop {
         let flags = libc::TIMER_ABSTIME;
@@ -79,7 +84,7 @@ pub fn sleep(duration: Duration) {
 }
 
 /// `duration` in nanoseconds; the ones beyond 584 years become just that.
-pub(super) fn saturating_ns(duration: Duration) -> u64 {
+pub fn saturating_ns(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -100,7 +105,7 @@ pub(super) struct Remaining {
 impl Remaining {
     /// `None` never ends.
     pub(super) fn of(timeout: Option<Duration>) -> Remaining {
-        Remaining { end: timeout.map(|t| monotonic_ns().saturating_add(saturating_ns(t))) }
+        Remaining { end: timeout.map(after) }
     }
 
     /// What is left, zero if nothing is.

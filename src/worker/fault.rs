@@ -4,7 +4,7 @@ use super::runtime::Worker;
 use crate::error::{AppError, Error, Kind, Result, Source};
 use crate::limits::INLINE_LEN;
 use crate::shm::{BAD_REQUEST, DEADLINE, OVERRUN, STALLED};
-use crate::sys::process;
+use crate::sys::{clock, process};
 use crate::wire::{self, Encoder, ErrorDetails};
 
 impl Worker {
@@ -22,7 +22,7 @@ impl Worker {
         let (mut said, flags) = describe(error);
         said.source.get_or_insert_with(|| self.source(""));
         let number = match error.kind() {
-            Kind::Stalled { after } => u64::try_from(after.as_nanos()).unwrap_or(u64::MAX),
+            Kind::Stalled { after } => clock::saturating_ns(*after),
             Kind::Overrun { limit } => *limit,
             _ => 0,
         };
