@@ -144,8 +144,8 @@ fn may_wait(line: &str) -> bool {
         "futex" => arguments.contains("FUTEX_WAIT") || arguments.contains("FUTEX_LOCK"),
         "wait4" | "waitid" => !arguments.contains("WNOHANG"),
         "flock" => !arguments.contains("LOCK_NB"),
-        // That a descriptor does not wait may be another's word by now.
-        "recvmsg" | "sendmsg" => !arguments.contains("MSG_DONTWAIT"),
+        // That a descriptor does not wait may be another's word by now. One in which strace let go shows no flags.
+        "recvmsg" | "sendmsg" => !arguments.contains("MSG_DONTWAIT") && !arguments.contains("<detached ...>"),
         "ppoll" => !arguments.contains("{tv_sec=0, tv_nsec=0}"),
         "poll" | "select" | "pselect6" | "epoll_pwait2" | "nanosleep" | "clock_nanosleep" | "pause"
         | "rt_sigtimedwait" | "rt_sigsuspend" | "connect" | "fsync" | "fdatasync" | "msync" | "sync"
