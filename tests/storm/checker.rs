@@ -11,18 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use stokehold::Code;
 use stokehold::internals::sys::process::ExitStatus;
 
-/// Everything that the journal of a season of this arbiter's has to say for itself, whose workers run so many calls at once.
-pub fn check(records: &[Record], arbiter: u32, threads: usize) -> Findings {
-    let story = Story::of(records, arbiter, threads);
-    let mut found = story.told.judge(&story, 2 * HUNG_MS);
-    found.violations.extend(story.clients());
-    found
-}
-
 /// What everybody wrote down, by whom it is about.
-struct Story {
-    weather: Weather,
-    told: Told,
+pub struct Story {
+    pub weather: Weather,
+    pub told: Told,
     /// Clients that ended by themselves.
     left: BTreeSet<u32>,
     /// How clients ended.
@@ -34,7 +26,8 @@ struct Story {
 }
 
 impl Story {
-    fn of(records: &[Record], arbiter: u32, threads: usize) -> Story {
+    /// Everything that the journal of a season of this arbiter's has to say for itself, whose workers run so many calls at once.
+    pub fn of(records: &[Record], arbiter: u32, threads: usize) -> Story {
         let mut story = Story {
             weather: Weather::of(records, arbiter),
             told: Told::of(records),
@@ -53,6 +46,12 @@ impl Story {
         let kept = story.told.calls.values().filter(|call| call.is_kept());
         story.kept = kept.flat_map(|call| &call.begun).map(|begun| begun.pid).collect();
         story
+    }
+
+    pub fn judge(&self) -> Findings {
+        let mut found = self.told.judge(self, 2 * HUNG_MS);
+        found.violations.extend(self.clients());
+        found
     }
 
     /// Clients end by themselves, or of what was done to them.

@@ -4,6 +4,7 @@ use super::app::Storm;
 use super::journal::{Event, Journal};
 use super::keyed::{Random, item, keyed};
 use super::law::{ASKS, CONTEXT, MAY_END, PLAIN, STREAM};
+use super::pace::limited;
 use super::verdict::Verdict;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
@@ -373,15 +374,17 @@ impl Caller<'_> {
 
     /// Its worker has what was lent until it lets go, long after the caller has its answer.
     fn late(&mut self) -> Option<Over> {
-        let id = self.issue(PLAIN | MAY_END);
-        let bytes = self.bytes();
-        let call = self.client.call(Storm::NAME, "work");
-        let call = if self.random.below(2) == 0 {
-            call.deadline_ms(1)
-        } else {
-            call.queue_ms(1).deadline_ms(HUNG_MS)
-        };
+        self.next += 1;
+        let (id, bytes) = (self.next, self.bytes());
         let lent = self.client.lease_from(&bytes);
+        let call = self.client.call(Storm::NAME, "work");
+        let (way, call) = if self.random.below(2) == 0 {
+            (limited(PLAIN | MAY_END, 1), call.deadline_ms(1))
+        } else {
+            (PLAIN | MAY_END, call.queue_ms(1).deadline_ms(HUNG_MS))
+        };
+        // Its limit counts from here.
+        self.journal.add(Event::Issued, id, way);
         let outcome = lent.and_then(|lent| call.args((id as i64, lent, 3_000)).execute());
         self.ended(id, &outcome.map(drop))
     }

@@ -1,11 +1,12 @@
 //! The checker is to be doubted as well: a story that holds together, and what it says when one word of it is changed.
 
 use super::app::NESTED;
-use super::checker::check;
+use super::checker::Story;
 use super::client::UNCONNECTED;
 use super::harness::{Kid, Outcome, Test, sleep_for_ever};
 use super::journal::{Event, Record, pack};
 use super::law::{ASKED, ASKS, CONTEXT, MAY_END, PLAIN, STREAM};
+use super::pace::{Pace, limited};
 use super::plan::{Action, Role, plan};
 use super::proc::Process;
 use super::rest::at_rest;
@@ -22,6 +23,7 @@ pub const TESTS: &[Test] = &[
     ("a_story_that_is_changed_is_found_out", a_story_that_is_changed_is_found_out),
     ("what_explains_one_thing_explains_no_other", what_explains_one_thing_explains_no_other),
     ("an_outcome_that_comes_late_is_found_out", an_outcome_that_comes_late_is_found_out),
+    ("the_pace_is_that_of_calls_that_were_spared", the_pace_is_that_of_calls_that_were_spared),
     ("apps_that_wait_for_each_other_are_no_hang", apps_that_wait_for_each_other_are_no_hang),
     ("a_pool_that_is_not_at_rest_is_found_out", a_pool_that_is_not_at_rest_is_found_out),
     ("a_pool_that_counts_otherwise_is_found_out", a_pool_that_counts_otherwise_is_found_out),
@@ -117,7 +119,7 @@ fn records(story: &[Said]) -> Vec<Record> {
 }
 
 fn told(story: &[Said]) -> Vec<String> {
-    check(&records(story), ARBITER, 2).violations
+    Story::of(&records(story), ARBITER, 2).judge().violations
 }
 
 fn a_story_that_is_changed_is_found_out() -> Outcome {
@@ -301,12 +303,38 @@ fn what_explains_one_thing_explains_no_other() -> Outcome {
 fn an_outcome_that_comes_late_is_found_out() -> Outcome {
     let mut late = records(&story());
     late[3].at_ns += 60_000_000_000;
-    let violations = check(&late, ARBITER, 2).violations;
+    let violations = Story::of(&late, ARBITER, 2).judge().violations;
     assert!(violations.iter().any(|found| found.starts_with("C8")), "{violations:?}");
     let hangs = Kid::new(|| sleep_for_ever());
     assert!(ends_within(&hangs, Duration::from_millis(20)).is_err_and(|why| why.starts_with("C8")));
     hangs.kill();
     assert_eq!(ends_within(&hangs, Duration::from_secs(30)), Ok(()));
+    Ok(())
+}
+
+/// Of three calls whose worker, whose client, or whom nobody touched, and one that had a limit.
+fn the_pace_is_that_of_calls_that_were_spared() -> Outcome {
+    let (well, limit) = (Verdict::of(&Ok(())).pack(), limited(PLAIN | MAY_END, 1));
+    let late = went(Kind::Deadline { started: false, limit: Limit::Call });
+    let mut story = vec![struck(WORKER, Action::Stop), struck(KILLED, Action::Kill)];
+    let calls = [(CLIENT, WORKER, PLAIN, well), (KILLED, OTHER, PLAIN, well), (CLIENT, OTHER, PLAIN, well)];
+    for ((client, worker, way, outcome), id) in calls.into_iter().zip(1..) {
+        story.extend([(Issued, client, id, way), (Begin, worker, id, 0), (Outcome, client, id, outcome)]);
+    }
+    story.extend([(Issued, CLIENT, 4, limit), (Outcome, CLIENT, 4, late)]);
+    let mut records = records(&story);
+    let last = records.len() - 1;
+    records[last].at_ns += 1_500_000;
+    let pace = |records: &[Record]| {
+        let story = Story::of(records, ARBITER, 2);
+        let pace = Pace::of(&story.told, &story.weather);
+        (pace.took_ns, pace.late_ns)
+    };
+    assert_eq!(pace(&records), (vec![2], vec![500_001]));
+    // Long before them, it touches none.
+    records[..2].iter_mut().for_each(|strike| strike.at_ns = 0);
+    records[2..].iter_mut().for_each(|record| record.at_ns += 10_000_000_000);
+    assert_eq!(pace(&records), (vec![2, 2, 2], vec![500_001]));
     Ok(())
 }
 
@@ -325,7 +353,7 @@ fn apps_that_wait_for_each_other_are_no_hang() -> Outcome {
     ];
     let mut records = records(&story);
     records[4..].iter_mut().for_each(|record| record.at_ns += 20_000_000_000);
-    let found = |records: &[Record], threads| check(records, ARBITER, threads).violations.len();
+    let found = |records: &[Record], threads| Story::of(records, ARBITER, threads).judge().violations.len();
     assert_eq!((found(&records, 2), found(&records, 3)), (0, 2), "a third thread could have taken theirs");
     records[3].at_ns += 15_000_000_000;
     assert_eq!(found(&records, 2), 2, "one waits for a moment only");

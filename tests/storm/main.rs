@@ -26,6 +26,7 @@ mod keyed;
 mod law;
 #[path = "../common/lines.rs"]
 mod lines;
+mod pace;
 mod plan;
 #[path = "../common/proc.rs"]
 #[allow(dead_code)]
@@ -39,8 +40,13 @@ mod totals;
 mod verdict;
 mod weather;
 
+use checker::Story;
 use guard::PoolGuard;
 use harness::Outcome;
+use law::Findings;
+use pace::Pace;
+use plan::Season;
+use season::Done;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -76,24 +82,35 @@ fn some_of_each(violations: &[String]) -> impl Iterator<Item = &String> {
     })
 }
 
+/// A season of which there is nothing to complain.
+fn judged(name: &str, season: &Season, guard: &mut PoolGuard, done: &mut Done) -> (Findings, Pace) {
+    let (records, arbiter, complaints) = season::run(season, guard, done);
+    let story = Story::of(&records, arbiter, season.threads * season::WORKERS);
+    let found = story.judge();
+    if !(found.violations.is_empty() && complaints.is_empty()) {
+        println!("season {name}, which ended {:?}: {:?}", season.end, found.outcomes);
+        complaints.iter().for_each(|what| println!("{what}"));
+        some_of_each(&found.violations).for_each(|what| println!("{what}"));
+        panic!("season {name}: {} violations", found.violations.len() + complaints.len());
+    }
+    (found, Pace::of(&story.told, &story.weather))
+}
+
 fn a_storm() -> Outcome {
     let random = || stokehold::internals::sys::process::getrandom_u128().unwrap() as u32;
     let seed = from_env("STOKEHOLD_SEED").unwrap_or_else(|| random().into());
     println!("STOKEHOLD_SEED={seed} STOKEHOLD_STORM_DEATHS={}", deaths());
     let mut guard = PoolGuard::new();
-    let (mut done, mut all) = (season::Done::default(), law::Findings::default());
+    let (mut done, mut all) = (Done::default(), Findings::default());
+    let mut pace = Pace::default();
+    let calm = judged("calm", &plan::calm(seed), &mut guard, &mut done).1;
     let plan = plan::plan(seed, deaths());
     let only = from_env("STOKEHOLD_STORM_SEASON");
     for (at, season) in plan.iter().enumerate().filter(|(at, _)| only.is_none_or(|only| only == *at as u64)) {
-        let (records, arbiter, complaints) = season::run(season, &mut guard, &mut done);
-        let found = checker::check(&records, arbiter, season.threads * season::WORKERS);
-        if !(found.violations.is_empty() && complaints.is_empty()) {
-            println!("season {at} of {}, which ended {:?}: {:?}", plan.len(), season.end, found.outcomes);
-            complaints.iter().for_each(|what| println!("{what}"));
-            some_of_each(&found.violations).for_each(|what| println!("{what}"));
-            panic!("seed {seed}, season {at}: {} violations", found.violations.len() + complaints.len());
-        }
+        let name = format!("{at} of {}", plan.len());
+        let (found, times) = judged(&name, season, &mut guard, &mut done);
         all.add(found);
+        pace.add(times);
     }
     println!("{} deaths in {} seasons: {:?}", done.deaths, plan.len(), done.strikes);
     println!("nothing was left {:?} after a host's end, at the latest", done.orphaned);
@@ -102,9 +119,12 @@ fn a_storm() -> Outcome {
         "{} calls of which {} began, {} were lost with their client; {} items; the longest took {} ms: {:?}",
         all.issued, all.begun, all.lost_with_client, all.items, all.longest_ms, all.outcomes
     );
+    println!("calls whose client and worker were spared: {pace}");
+    println!("in a season without a strike: {calm}");
     if only.is_some() {
         return Ok(());
     }
+    assert!(calm.is_known(), "nothing to compare with");
     assert!(all.outcomes.get("Ok").copied().unwrap_or(0) > all.issued / 2, "hardly anything went through");
     assert_eq!(done.is_armed(deaths()), Ok(()));
     Ok(())

@@ -107,6 +107,8 @@ pub struct Season {
     pub threads: usize,
     /// Somebody may be squeezed.
     pub squeezes: bool,
+    /// How long nothing is done at its end.
+    pub rest: Duration,
 }
 
 impl Season {
@@ -116,10 +118,18 @@ impl Season {
     }
 }
 
+/// What is done for a while takes no longer.
+pub const LONGEST_SPAN: Duration = Duration::from_millis(2_001);
 /// Deaths of a season.
 const SEASON: u64 = 40;
 /// Of one that ends with a host's.
 const HOSTED: u64 = 12;
+
+/// One in which nothing is done to anybody, to compare with.
+pub fn calm(seed: u64) -> Season {
+    let rest = Duration::from_secs(3);
+    Season { steps: Vec::new(), end: End::Calm, seed, threads: 2, squeezes: false, rest }
+}
 
 /// Seasons with so many deaths in all, the arbiter's among them.
 pub fn plan(seed: u64, deaths: u64) -> Vec<Season> {
@@ -157,6 +167,7 @@ pub fn plan(seed: u64, deaths: u64) -> Vec<Season> {
             seed: random.below(u64::MAX),
             threads: 1 + random.below(2) as usize,
             squeezes,
+            rest: Duration::ZERO,
         });
     }
     seasons
@@ -197,7 +208,7 @@ fn one(random: &mut Random, has_host: bool) -> Step {
     };
     // Most are over soon; some last as long as anything that anybody waits for.
     let longest = match random.below(8) {
-        0 => 2_000_000,
+        0 => LONGEST_SPAN.as_micros() as u64 - 1_000,
         _ if role == Arbiter => 50_000,
         _ => 250_000,
     };

@@ -141,6 +141,8 @@ pub fn run(season: &Season, guard: &mut PoolGuard, done: &mut Done) -> (Vec<Reco
             break;
         }
     }
+    storm.let_clients_come();
+    thread::sleep(season.rest);
     storm.end()
 }
 
@@ -376,7 +378,6 @@ impl Storming<'_> {
     }
 
     fn end(mut self) -> (Vec<Record>, u32, Vec<String>) {
-        self.let_clients_come();
         let arbiter = self.arbiter();
         if self.season.end == End::Calm {
             self.undo(true);

@@ -1,7 +1,7 @@
 //! What was done in a season, to whom and when: what goes wrong has to be explained by it.
 
 use super::journal::{Event, Record};
-use super::plan::Action;
+use super::plan::{Action, LONGEST_SPAN};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -42,6 +42,13 @@ impl Weather {
     pub fn was(&self, pid: u32, some: &[Action], by_ns: u64) -> bool {
         let done = self.struck.get(&pid).into_iter().flatten();
         done.into_iter().any(|(at_ns, action)| *at_ns <= by_ns && some.contains(action))
+    }
+
+    /// Whether anything was done to a process from one moment to the other, or so shortly before that it may have lasted.
+    pub fn touches(&self, pid: u32, from_ns: u64, to_ns: u64) -> bool {
+        let from_ns = from_ns.saturating_sub(LONGEST_SPAN.as_nanos() as u64);
+        let done = self.struck.get(&pid).into_iter().flatten();
+        done.into_iter().any(|(at_ns, _)| (from_ns..=to_ns).contains(at_ns))
     }
 
     /// What is over by then may still be felt: a descriptor that was not to be had is missing for good.
