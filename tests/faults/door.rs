@@ -6,6 +6,7 @@ use crate::harness::{Kid, Outcome, Skip};
 use crate::input::{PATIENCE, hello, hello_with};
 use crate::proc;
 use crate::serve::{PATH, end, joined, says, served};
+use crate::tracer::Tracer;
 use nix::sys::ptrace;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
@@ -17,7 +18,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 use stokehold::internals::conn::{Link, Message};
 use stokehold::internals::shm::layout_hash;
@@ -300,26 +300,12 @@ fn d1_who_waits_is_heard_though_no_event_can_tell() -> Outcome {
 fn without_memory<T>(daemon: u32, nth: usize, happens: impl FnOnce() -> T) -> std::result::Result<T, Skip> {
     let stopped = Stopped::new(daemon);
     let what = happens();
-    let mut strace = Command::new("strace")
-        .args(["-qq", "-o", "trace", "-e", "trace=epoll_ctl", "-e"])
-        .arg(format!("inject=epoll_ctl:error=ENOMEM:when={nth}"))
-        .args(["-p", &daemon.to_string()])
-        .spawn()
-        .map_err(|error| Skip(format!("strace: {error}")))?;
-    until("it is traced, or strace ends", || {
-        let traced = proc::status(daemon, "TracerPid").trim() != "0";
-        traced || strace.try_wait().unwrap().is_some()
-    });
-    if let Some(status) = strace.try_wait().unwrap() {
-        return Err(Skip(format!("strace may not trace here: {status}")));
-    }
+    let inject = format!("inject=epoll_ctl:error=ENOMEM:when={nth}");
+    let tracer = Tracer::new(daemon, &["-e", "trace=epoll_ctl", "-e", &inject])?;
     drop(stopped);
-    until("it was told", || fs::read_to_string("trace").is_ok_and(|trace| trace.contains("INJECTED")));
-    let trace = fs::read_to_string("trace").unwrap();
+    until("it was told", || tracer.seen().contains("INJECTED"));
+    let trace = tracer.detach();
     assert!(trace.contains("EPOLL_CTL_MOD"), "{trace}");
-    kill(strace.id(), Signal::SIGINT);
-    strace.wait().unwrap();
-    fs::remove_file("trace").unwrap();
     Ok(what)
 }
 

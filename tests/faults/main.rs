@@ -81,6 +81,7 @@ mod stream_events;
 mod stream_faults;
 mod streams;
 mod stuck;
+mod tracer;
 
 use std::time::Duration;
 

@@ -3,15 +3,15 @@
 
 use crate::app::{all_free, builder, call, fails, is_filled, open, pattern, ready, until_begun, works};
 use crate::baseline::Baseline;
-use crate::guard::{PoolGuard, Watchdog, kill, until};
+use crate::guard::{PoolGuard, kill, until};
 use crate::harness::{Kid, Outcome, Skip, sleep_for_ever};
 use crate::proc;
 use crate::regions::{files, filled, mapped, none_is_left};
+use crate::tracer::Tracer;
 use nix::sys::signal::Signal;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::{fs, io, process};
 use stokehold::{Client, Code, Encode, Encoder, Kind, Options, Pool, WireError};
 
@@ -254,36 +254,12 @@ fn elsewhere(pool: &Pool, life: impl FnOnce(Client)) -> Kid {
     })
 }
 
-/// `strace`, attached to all threads of a process, where it makes some of its system calls fail.
-struct Injected(Child);
-
-/// What it sees.
-const TRACE: &str = "trace";
-
-impl Injected {
-    fn new(pid: u32, inject: &str) -> Result<Injected, Skip> {
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", TRACE, "-e", "trace=all", "-e", inject, "-p", &pid.to_string()]);
-        let strace = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut injected = Injected(strace.spawn().map_err(|e| Skip(format!("strace: {e}")))?);
-        // That it is attached does not say that it has stopped anything yet.
-        let watchdog = Watchdog::new("strace sees a system call");
-        while fs::metadata(TRACE).map_or(0, |trace| trace.len()) == 0 {
-            if let Some(status) = injected.0.try_wait().unwrap() {
-                return Err(Skip(format!("strace may not attach here: {status}")));
-            }
-            watchdog.wait();
-        }
-        Ok(injected)
-    }
-}
-
-impl Drop for Injected {
-    fn drop(&mut self) {
-        kill(self.0.id(), Signal::SIGTERM); // it detaches
-        let _ = self.0.wait();
-        let _ = fs::remove_file(TRACE);
-    }
+/// No thread of a process sends a message from now on, as though too many descriptors were on their way.
+fn sends_nothing(pid: u32) -> Result<Tracer, Skip> {
+    let inject = "inject=sendmsg:error=ETOOMANYREFS";
+    let tracer = Tracer::new(pid, &["-f", "-e", "trace=all", "-e", inject])?;
+    until("strace sees a system call", || !tracer.seen().is_empty());
+    Ok(tracer)
 }
 
 fn d4_too_many_descriptors_on_their_way_from_a_client() -> Outcome {
@@ -310,7 +286,7 @@ fn d4_too_many_descriptors_on_their_way_from_a_client() -> Outcome {
         0
     });
     until("the client has begun", || Path::new("note").exists());
-    let injected = Injected::new(kid.pid.as_raw() as u32, "inject=sendmsg:error=ETOOMANYREFS");
+    let injected = sends_nothing(kid.pid.as_raw() as u32);
     fs::write("gate", "").unwrap();
     if injected.is_ok() {
         until("the client was refused", || {
@@ -338,7 +314,7 @@ fn d4_too_many_descriptors_on_their_way_from_the_arbiter() -> Outcome {
     let lease = filled(&client, 6, 40 * MIB);
     let pending = {
         // The worker has to fetch the client's region, and is answered with a descriptor.
-        let _injected = Injected::new(pool.arbiter_pid(), "inject=sendmsg:error=ETOOMANYREFS")?;
+        let _injected = sends_nothing(pool.arbiter_pid())?;
         let pending = call(&client, "is_filled").args((6, &lease)).submit().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(700)); // a tick and more, in which it is tried again
         assert!(!pending.is_ready(), "the injection injects nothing");

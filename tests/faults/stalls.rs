@@ -2,12 +2,10 @@
 //! news, and it waits in one place only.
 
 use crate::app::{Random, all_free, builder, call, fails, keyed, number, pattern, ready, works};
-use crate::guard::{PoolGuard, Stopped, kill, until};
+use crate::guard::{PoolGuard, Stopped, kill};
 use crate::harness::{Outcome, Skip};
-use crate::proc;
+use crate::tracer::Tracer;
 use nix::sys::signal::Signal;
-use std::fs;
-use std::process::{Command, Stdio};
 use stokehold::Code;
 
 crate::tests! {
@@ -59,20 +57,7 @@ fn traced(filter: &[&str], ends: bool) -> Result<String, Skip> {
     let pool = guard.start(builder(2));
     let client = pool.client().unwrap();
     works(&client);
-    let arbiter = pool.arbiter_pid();
-    let mut strace = Command::new("strace")
-        .args(["-qq", "-y", "-o", "trace", "-p", &arbiter.to_string()])
-        .args(filter)
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| Skip(format!("strace: {error}")))?;
-    until("it is traced, or strace ends", || {
-        let traced = proc::status(arbiter, "TracerPid").trim() != "0";
-        traced || strace.try_wait().unwrap().is_some()
-    });
-    if let Some(status) = strace.try_wait().unwrap() {
-        return Err(Skip(format!("strace may not trace here: {status}")));
-    }
+    let tracer = Tracer::new(pool.arbiter_pid(), &[&["-y"], filter].concat())?;
     for round in 0..5 {
         let before = ready(&client, 2, &[]);
         kill(before[0], Signal::SIGKILL);
@@ -86,14 +71,10 @@ fn traced(filter: &[&str], ends: bool) -> Result<String, Skip> {
     }
     if ends {
         pool.stop().unwrap();
-        strace.wait().unwrap();
-    } else {
-        kill(strace.id(), Signal::SIGINT);
-        strace.wait().unwrap();
-        works(&client);
+        return Ok(tracer.follow());
     }
-    let trace = fs::read_to_string("trace").unwrap();
-    fs::remove_file("trace").unwrap();
+    let trace = tracer.detach();
+    works(&client);
     Ok(trace)
 }
 
