@@ -328,13 +328,26 @@ fn the_pace_is_that_of_calls_that_were_spared() -> Outcome {
     let pace = |records: &[Record]| {
         let story = Story::of(records, ARBITER, 2);
         let pace = Pace::of(&story.told, &story.weather);
-        (pace.took_ns, pace.late_ns)
+        (pace.took_ns, pace.late_ns, pace.passed_over)
     };
-    assert_eq!(pace(&records), (vec![2], vec![500_001]));
+    assert_eq!(pace(&records), (vec![2], vec![500_001], 0));
     // Long before them, it touches none.
     records[..2].iter_mut().for_each(|strike| strike.at_ns = 0);
     records[2..].iter_mut().for_each(|record| record.at_ns += 10_000_000_000);
-    assert_eq!(pace(&records), (vec![2, 2, 2], vec![500_001]));
+    assert_eq!(pace(&records), (vec![2, 2, 2], vec![500_001], 0));
+    // The last one with a result waits while one that was sent after it is begun.
+    let at_ns = records[8].at_ns;
+    records[9..11].iter_mut().for_each(|record| record.at_ns = at_ns + 3_000_000_000);
+    let later = |event, value, after_ns| Record { event, pid: CLIENT, id: 5, value, at_ns: at_ns + after_ns };
+    records.extend([
+        later(Issued, PLAIN, 1),
+        later(Begin, 0, 2_000_000_000),
+        later(Outcome, well, 2_000_000_001),
+    ]);
+    assert_eq!(pace(&records).2, 1);
+    let stopped = self::records(&[struck(ARBITER, Action::Stop)])[0];
+    records.push(Record { at_ns: at_ns + 5, ..stopped });
+    assert_eq!(pace(&records).2, 0, "it may have waited for the arbiter before it was sent");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! How long calls take while others are struck. It is told and not judged: no test demands a time.
 
-use super::law::{MAY_END, PLAIN, Told};
+use super::law::{Call, MAY_END, PLAIN, Told};
 use super::weather::Weather;
 use std::fmt;
 
@@ -11,7 +11,12 @@ pub struct Pace {
     pub took_ns: Vec<u64>,
     /// From the limit that a call had to the error that says so (C8).
     pub late_ns: Vec<u64>,
+    /// Calls that nobody had begun in a second, when a worker began one that was sent after them (C8). The arbiter was
+    /// spared as well: a call may need memory of it before it is sent.
+    pub passed_over: usize,
 }
+
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// Where a call has a limit that is to be watched, its way has that above, in milliseconds.
 const LIMIT_SHIFT: u32 = 8;
@@ -24,6 +29,8 @@ pub fn limited(way: u64, limit_ms: u64) -> u64 {
 impl Pace {
     pub fn of(told: &Told, weather: &Weather) -> Pace {
         let mut pace = Pace::default();
+        let begun = |call: &Call| Some((call.begun.first()?.at_ns, call.issued.first()?.at_ns));
+        let begun: Vec<(u64, u64)> = told.calls.values().filter_map(begun).collect();
         for call in told.calls.values() {
             let ([issued], [outcome], Some(verdict)) = (&call.issued[..], &call.outcomes[..], call.verdict())
             else {
@@ -32,6 +39,12 @@ impl Pace {
             let pids = call.begun.iter().map(|begun| begun.pid).chain([issued.pid]);
             if pids.into_iter().any(|pid| weather.touches(pid, issued.at_ns, outcome.at_ns)) {
                 continue;
+            }
+            let (sent_ns, until_ns) = (issued.at_ns, call.begun.first().unwrap_or(outcome).at_ns);
+            let since_ns = sent_ns + SECOND_NS;
+            if since_ns < until_ns && !weather.touches(weather.arbiter, sent_ns, until_ns) {
+                let is_later = |(at, sent): &(u64, u64)| *sent > sent_ns && (since_ns..until_ns).contains(at);
+                pace.passed_over += usize::from(begun.iter().any(is_later));
             }
             let took_ns = outcome.at_ns.saturating_sub(issued.at_ns);
             let limit_ns = (issued.value >> LIMIT_SHIFT) * 1_000_000;
@@ -47,6 +60,7 @@ impl Pace {
     pub fn add(&mut self, other: Pace) {
         self.took_ns.extend(other.took_ns);
         self.late_ns.extend(other.late_ns);
+        self.passed_over += other.passed_over;
     }
 
     /// Whether it knows of a call of either kind.
@@ -57,12 +71,8 @@ impl Pace {
 
 impl fmt::Display for Pace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "results after {}; errors {} after their limit",
-            Spread(&self.took_ns),
-            Spread(&self.late_ns)
-        )
+        let (took, late) = (Spread(&self.took_ns), Spread(&self.late_ns));
+        write!(f, "results after {took}; errors {late} after their limit; {} passed over", self.passed_over)
     }
 }
 
