@@ -3,17 +3,19 @@
 # store to shared memory of what happens seldom, and of what the arbiter does. See tests/step_kill/main.rs.
 #
 #   ci/step-kill.sh                               of each path up to five thousand positions, two paths at a time
-#   ci/step-kill.sh -- --full                     every position of every path, one after another
+#   ci/step-kill.sh --full                        every position of every path: an hour
 #   ci/step-kill.sh -- --only worker-idle --at 317      one kill point again
 source "$(dirname "$0")/common.sh"
 
 # Optimised, as it is used; the paths of an unoptimised build are ten times as long.
 test=(cargo test --release --locked --test step_kill)
-if [ $# -gt 0 ]; then
-    [ "$1" = -- ] && shift
+if [ "${1-}" = -- ]; then
+    shift
     try "step-kill" "${test[@]}" -- "$@"
     finish
 fi
+share=--every
+[ "${1-}" = --full ] && share=--full
 
 # A path waits for its victims as long as they run.
 all_paths() {
@@ -24,8 +26,8 @@ all_paths() {
     # Those that mostly wait for a tick go beside the others.
     local waiting='^arbiter-(tick|late|give-up)$'
     {
-        "$binary" --list | sed -n 's/: test$//p' | grep -E "$waiting" | xargs -n 1 "$binary" --every --only &
-        "$binary" --list | sed -n 's/: test$//p' | grep -vE "$waiting" | xargs -P 2 -n 1 "$binary" --every --only
+        "$binary" --list | sed -n 's/: test$//p' | grep -E "$waiting" | xargs -n 1 "$binary" $share --only &
+        "$binary" --list | sed -n 's/: test$//p' | grep -vE "$waiting" | xargs -P 2 -n 1 "$binary" $share --only
         wait
     } | tee "$log" |
         grep --line-buffered -Ev '^$|^running 1|^[01] passed|kill points in [0-9]* s$'
