@@ -17,6 +17,19 @@ pub const ASKED: u64 = 4;
 /// Flag: its caller gives it up, or it has little time.
 pub const MAY_END: u64 = 8;
 
+/// Where a call has a limit that is to be watched, its way has that above, in milliseconds.
+const LIMIT_SHIFT: u32 = 8;
+
+/// The way of a call that has so much time.
+pub fn limited(way: u64, limit_ms: u64) -> u64 {
+    way | limit_ms << LIMIT_SHIFT
+}
+
+/// How much time that was, in milliseconds; 0 without a limit.
+pub fn limit_of(way: u64) -> u64 {
+    way >> LIMIT_SHIFT
+}
+
 /// Half of what a worker may take to let a call go that was given up.
 const KEPT_NS: u64 = 50_000_000;
 

@@ -3,8 +3,7 @@
 use super::app::Storm;
 use super::journal::{Event, Journal};
 use super::keyed::{Random, item, keyed};
-use super::law::{ASKS, CONTEXT, MAY_END, PLAIN, STREAM};
-use super::pace::limited;
+use super::law::{ASKS, CONTEXT, MAY_END, PLAIN, STREAM, limited};
 use super::verdict::Verdict;
 use std::os::fd::AsFd;
 use std::sync::Mutex;

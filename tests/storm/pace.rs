@@ -1,6 +1,6 @@
 //! How long calls take while others are struck. It is told and not judged: no test demands a time.
 
-use super::law::{Call, MAY_END, PLAIN, Told};
+use super::law::{Call, MAY_END, PLAIN, Told, limit_of};
 use super::weather::Weather;
 use std::fmt;
 
@@ -17,14 +17,6 @@ pub struct Pace {
 }
 
 const SECOND_NS: u64 = 1_000_000_000;
-
-/// Where a call has a limit that is to be watched, its way has that above, in milliseconds.
-const LIMIT_SHIFT: u32 = 8;
-
-/// The way of a call that has so much time.
-pub fn limited(way: u64, limit_ms: u64) -> u64 {
-    way | limit_ms << LIMIT_SHIFT
-}
 
 impl Pace {
     pub fn of(told: &Told, weather: &Weather) -> Pace {
@@ -47,7 +39,7 @@ impl Pace {
                 pace.passed_over += usize::from(begun.iter().any(is_later));
             }
             let took_ns = outcome.at_ns.saturating_sub(issued.at_ns);
-            let limit_ns = (issued.value >> LIMIT_SHIFT) * 1_000_000;
+            let limit_ns = limit_of(issued.value) * 1_000_000;
             if limit_ns > 0 && verdict.is(stokehold::Code::Deadline) {
                 pace.late_ns.push(took_ns.saturating_sub(limit_ns));
             } else if issued.value & 7 == PLAIN && issued.value & MAY_END == 0 && verdict.code == 0 {
