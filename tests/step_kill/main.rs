@@ -212,15 +212,21 @@ fn run(path: &Path, wanted: &Wanted, tally: &mut Tally) -> Result<(), Wrong> {
     let stride = match wanted.stride {
         Some(stride) => stride,
         None if wanted.full => 1,
-        None if wanted.every => path.stride(chosen.len()),
-        None => chosen.len() / FEW + 1,
+        None if wanted.every => odd(path.stride(chosen.len())),
+        None => odd(chosen.len() / FEW + 1),
     };
-    for at in chosen.iter().step_by(stride) {
+    // Not those of the last run: in the end each has been one.
+    let first = if wanted.stride.is_none() { positions::any_seed() as usize % stride } else { 0 };
+    (tally.positions, tally.stride, tally.first) = (positions.len(), stride, first);
+    for at in chosen.iter().skip(first).step_by(stride) {
         round(Some(*at), tally)?;
     }
-    tally.positions = positions.len();
-    tally.stride = stride;
     scene.quiet()
+}
+
+/// Or one less. What some rounds do every other time goes by their position, and has to come up both ways.
+fn odd(stride: usize) -> usize {
+    (stride - 1) | 1
 }
 
 impl Path {

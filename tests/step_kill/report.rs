@@ -16,8 +16,9 @@ pub struct Tally {
     pub pc: Option<u64>,
     /// Positions that there are.
     pub positions: usize,
-    /// Every how manieth of them was a kill point.
+    /// Every how manieth of them was a kill point, and how many were left out before the first.
     pub stride: usize,
+    pub first: usize,
     /// Rounds in which the way was another one than in the walk before, and the victim was killed at its end.
     pub missed: u64,
     /// Rounds that were repeated because a breakpoint hit the wrong thread.
@@ -40,12 +41,17 @@ pub struct Tally {
 /// there for that; but it should be rare.
 const SLOW: Duration = Duration::from_millis(300);
 
+/// No path has fewer positions.
+const FEWEST_EDGES: usize = 5;
+const FEWEST_STEPS: usize = 100;
+
 impl Tally {
     pub fn new() -> Tally {
         Tally {
             pc: None,
             positions: 0,
             stride: 1,
+            first: 0,
             missed: 0,
             trapped: 0,
             kills: 0,
@@ -61,8 +67,12 @@ impl Tally {
         }
     }
 
-    /// A path on which most victims went another way shows little of it.
+    /// A path on which most victims went another way shows little of it; and one that was over when it began, nothing.
     pub fn is_armed(&self) -> Result<(), Wrong> {
+        let least = if self.calls + self.stores > 0 { FEWEST_EDGES } else { FEWEST_STEPS };
+        if self.positions < least {
+            return Err(format!("a path of {} positions", self.positions));
+        }
         match self.missed * 2 > self.kills && self.kills > 10 {
             true => Err(format!("{} of {} victims went another way", self.missed, self.kills)),
             false => Ok(()),
@@ -126,7 +136,8 @@ impl fmt::Display for Tally {
         let time = self.since.elapsed();
         write!(f, "{} kill points", self.kills)?;
         if self.stride > 1 {
-            write!(f, " (every {} of {})", ordinal(self.stride), self.positions)?;
+            let (stride, first) = (ordinal(self.stride), ordinal(self.first + 1));
+            write!(f, " (every {stride} of {}, from the {first} on)", self.positions)?;
         }
         write!(f, " in {:.1} s", time.as_secs_f64())?;
         if self.kills > 0 {
