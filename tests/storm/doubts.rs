@@ -7,7 +7,7 @@ use super::harness::{Kid, Outcome, Test, sleep_for_ever};
 use super::journal::{Event, Record, pack};
 use super::law::{ASKED, ASKS, CONTEXT, MAY_END, PLAIN, STREAM, limited};
 use super::pace::Pace;
-use super::plan::{Action, Role, plan};
+use super::plan::{Action, End, Role, plan};
 use super::proc::Process;
 use super::rest::at_rest;
 use super::season::{Done, ends_within};
@@ -488,14 +488,39 @@ fn a_pool_that_counts_otherwise_is_found_out() -> Outcome {
 }
 
 fn a_storm_that_strikes_nobody_is_found_out() -> Outcome {
-    let strikes = |roles: &[Role]| roles.iter().map(|role| ((*role, Action::Kill), 1)).collect();
-    let done = |deaths, roles: &[Role]| Done { strikes: strikes(roles), deaths, ..Done::default() };
-    assert_eq!(done(1_000, &Role::ALL).is_armed(1_000), Ok(()));
-    assert!(done(700, &Role::ALL).is_armed(1_000).is_err());
+    let all = || -> Vec<(Role, Action)> {
+        let with = |role: &Role| Action::STRIKES.map(|action| (*role, action));
+        Role::ALL.iter().flat_map(with).collect()
+    };
+    let done = |deaths, strikes: Vec<(Role, Action)>| {
+        let strikes = strikes.into_iter().map(|strike| (strike, 1)).collect();
+        Done { strikes, deaths, ..Done::default() }.is_armed(1_000)
+    };
+    assert_eq!(done(1_000, all()), Ok(()));
+    assert!(done(700, all()).is_err());
+    let without = |what: &str, spared: &dyn Fn(Role, Action) -> bool| {
+        let mut some = all();
+        some.retain(|(role, action)| !spared(*role, *action));
+        let why = done(1_000, some);
+        assert!(why.as_ref().is_err_and(|why| why.contains(what)), "{what}: {why:?}");
+    };
     for spared in Role::ALL {
-        let mut roles = Role::ALL.to_vec();
-        roles.retain(|role| *role != spared);
-        assert!(done(1_000, &roles).is_armed(1_000).is_err_and(|why| why.contains(&format!("{spared:?}"))));
+        without(&format!("nobody struck {spared:?}"), &|role, _| role == spared);
+    }
+    for spared in [Role::Host, Role::Arbiter] {
+        without(&format!("nobody killed {spared:?}"), &|role, action| role == spared && action.kills());
+    }
+    for spared in Action::STRIKES {
+        without(&format!("with {spared:?}"), &|_, action| action == spared);
+    }
+    // What is planned for the shortest of which that is asked.
+    for seed in 0..50 {
+        let plan = plan(seed, 1_000);
+        let ends = |is: fn(&End) -> bool| plan.iter().filter(|season| is(&season.end)).count();
+        assert!(ends(|end| matches!(end, End::ArbiterKilled(_))) > 1, "seed {seed}");
+        assert!(ends(|end| matches!(end, End::HostEnded(_))) > 1, "seed {seed}");
+        assert!(ends(|end| matches!(end, End::Closed(None))) > 1, "seed {seed}");
+        assert!(ends(|end| matches!(end, End::Closed(Some(_)))) > 1, "seed {seed}");
     }
     Ok(())
 }

@@ -59,6 +59,12 @@ pub enum Action {
 }
 
 impl Action {
+    /// All that a step does; what is little from the start is no step.
+    pub const STRIKES: [Action; 6] = {
+        use Action::*;
+        [Kill, Stop, Segv, Exit, NoFiles, NoMemory]
+    };
+
     pub fn of(raw: u64) -> Option<Action> {
         use Action::*;
         [Kill, Stop, Segv, Exit, NoFiles, NoMemory, Quota].into_iter().find(|action| *action as u64 == raw)
@@ -135,8 +141,14 @@ pub fn calm(seed: u64) -> Season {
 pub fn plan(seed: u64, deaths: u64) -> Vec<Season> {
     let mut random = Random(seed);
     let (mut seasons, mut left) = (Vec::new(), deaths);
+    // Dealt, not drawn: of eight seasons each way to end is one, so that no storm of some length goes without.
+    let mut dealt: Vec<u64> = Vec::new();
     while left > 0 {
-        let (end, own) = match random.below(8) {
+        if dealt.is_empty() {
+            dealt = (0..8).collect();
+        }
+        let card = random.below(dealt.len() as u64) as usize;
+        let (end, own) = match dealt.swap_remove(card) {
             0 => (End::ArbiterKilled([Action::Kill, Action::Segv][random.below(2) as usize]), 1),
             1 => (End::Closed(None), 0),
             2 => (End::Closed(Some(Duration::from_micros(random.below(100_000)))), 0),
