@@ -51,6 +51,18 @@ pub fn call(action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
             fs::write("note2", "")?;
             after(then)
         }
+        // A copy of this process as a fork makes it, with whatever that leaves it.
+        "leave_copy" => {
+            // SAFETY: the copy makes one system call, over and over.
+            let copy = unsafe { libc::fork() };
+            if copy == 0 {
+                loop {
+                    // SAFETY: takes nothing.
+                    unsafe { libc::pause() };
+                }
+            }
+            Ok(Reply::from(copy))
+        }
         "grab_lanes" => guests::grab(args),
         "accuse_others" => guests::accuse(ctx.life()),
         other => match flips::call(other, args, ctx) {

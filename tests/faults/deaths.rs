@@ -3,10 +3,12 @@
 use crate::app::{
     Random, all_free, begun, builder, call, fails, keyed, number, pattern, ready, until_begun, works,
 };
+use crate::baseline::Baseline;
 use crate::guard::{PoolGuard, kill, some, stop, until};
 use crate::harness::{Kid, Outcome, sleep_for_ever};
 use crate::proc;
 use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
 use std::fs;
 use stokehold::{Cause, Client, Code, Kind};
 
@@ -23,6 +25,7 @@ crate::tests! {
     the_arbiter_dies_and_every_call_ends,
     the_host_dies_and_nothing_is_left,
     a_worker_leaves_a_process_behind,
+    a11_a_copy_that_a_worker_leaves_hides_no_death,
 }
 
 fn each_way_to_die_is_told_with_its_cause() -> Outcome {
@@ -288,5 +291,39 @@ fn a_worker_leaves_a_process_behind() -> Outcome {
     ready(&client, 1, &[worker]);
     until("the worker's child is gone, too", || proc::process(child).is_none());
     works(&client);
+    Ok(())
+}
+
+/// A11: what a fork leaves it, which no exec has closed, are the worker's sockets, so that their end does not come with the
+/// worker's; and nothing of what others have mapped.
+fn a11_a_copy_that_a_worker_leaves_hides_no_death() -> Outcome {
+    let mut guard = PoolGuard::new();
+    let pool = guard.start(builder(1));
+    let client = pool.client().unwrap();
+    works(&client);
+    let base = Baseline::of(&pool);
+    for (action, cause) in [("kill", Cause::Signal(libc::SIGKILL)), ("exit", Cause::Exit(3))] {
+        let worker = client.worker_pids()[0];
+        let copy = number(call(&client, "leave_copy").execute()) as u32;
+        let sockets = |pid| {
+            let all = proc::descriptors(pid).into_values().filter(|to| to.starts_with("socket:"));
+            all.collect::<BTreeSet<_>>()
+        };
+        assert_eq!(sockets(copy), sockets(worker));
+        assert!(!sockets(copy).is_empty(), "what is looked for is there");
+        assert!(!proc::mappings(worker).is_empty());
+        assert_eq!(proc::mappings(copy), [""; 0], "it has what the worker shares");
+        let ends = match cause {
+            Cause::Exit(status) => call(&client, action).args((status,)).execute(),
+            _ => call(&client, action).execute(),
+        };
+        let error = fails(ends);
+        let Kind::WorkerDied { pid, cause: said, started: true } = *error.kind() else { panic!("{error}") };
+        assert_eq!((pid, said), (Some(worker), cause), "{error}");
+        ready(&client, 1, &[worker]);
+        until("the copy is gone, too", || proc::process(copy).is_none());
+        works(&client);
+    }
+    base.reached();
     Ok(())
 }

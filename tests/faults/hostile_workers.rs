@@ -194,6 +194,7 @@ fn b5_who_scribbles_hurts_its_own_board_only() -> Outcome {
         ready(&clients[0], 3, &[]);
         all.extend(ends.into_keys());
     }
+    assert!(all.iter().any(|end| end == "Protocol"), "nobody found anything: {all:?}");
     let allowed =
         ["well", "Protocol", "WorkerDied", "Overloaded", "BadRequest", "App", "Deadline", "NoWorkers"];
     all.retain(|end| !allowed.contains(&end.as_str()));

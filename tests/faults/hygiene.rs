@@ -11,6 +11,7 @@ use nix::sys::wait::waitpid;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, process};
 use stokehold::{Builder, Client, Code};
 
@@ -201,14 +202,17 @@ fn nothing_is_inherited_that_is_not_ours() -> Outcome {
 }
 
 fn signals_that_interrupt_everything_change_nothing() -> Outcome {
-    extern "C" fn nothing(_: libc::c_int) {}
+    static TIMES: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn count(_: libc::c_int) {
+        TIMES.fetch_add(1, Ordering::Relaxed);
+    }
     let mut guard = PoolGuard::new();
     let action = nix::sys::signal::SigAction::new(
-        SigHandler::Handler(nothing),
+        SigHandler::Handler(count),
         nix::sys::signal::SaFlags::empty(), // without SA_RESTART
         SigSet::empty(),
     );
-    // SAFETY: a handler that does nothing may run at any time.
+    // SAFETY: a handler that touches one atomic number may run at any time.
     unsafe { nix::sys::signal::sigaction(Signal::SIGALRM, &action) }.unwrap();
     let timer = |us| {
         let every = libc::timeval { tv_sec: 0, tv_usec: us };
@@ -232,6 +236,8 @@ fn signals_that_interrupt_everything_change_nothing() -> Outcome {
     drop(echoed);
     pool.shutdown().unwrap();
     timer(0);
+    let times = TIMES.load(Ordering::Relaxed);
+    assert!(times > 10, "{times} interruptions");
     Ok(())
 }
 

@@ -156,6 +156,7 @@ fn a_storm_of_scribblers() -> Outcome {
     let other = pool.client().unwrap();
     let seed = seed();
     println!("seed {seed}");
+    let mut found = 0;
     for round in 0..20 {
         let first = round * 1_000;
         let mut outcomes = thread::scope(|scope| {
@@ -182,6 +183,7 @@ fn a_storm_of_scribblers() -> Outcome {
             .filter(|(_, o)| o.as_ref().is_err_and(|(code, _)| !codes.contains(code)))
             .collect();
         assert!(wrong.is_empty(), "round {round}: {wrong:?}");
+        found += outcomes.values().filter(|o| matches!(o, Err((Code::Protocol, _)))).count();
         let journal = journal();
         outcomes.retain(|id, _| journal.get(id).is_some_and(|times| *times > 1));
         assert!(outcomes.is_empty(), "ran twice: {outcomes:?}");
@@ -193,5 +195,7 @@ fn a_storm_of_scribblers() -> Outcome {
             works(client);
         }
     }
+    println!("{found} calls ended for damage");
+    assert!(found > 0, "nothing was damaged");
     Ok(())
 }
