@@ -255,7 +255,7 @@ pub fn empty(fd: BorrowedFd<'_>) {
 
 /// How many messages are taken out of a socket that is to be closed, and of those that were sent through it.
 const MOST_EMPTIED: usize = 1 << 16;
-/// Empty messages of a socket that keeps their borders. The end of such a one looks the same.
+/// Empty messages of a socket that keeps their borders, and errors. The end of such a one looks the same.
 const MOST_NOTHING: usize = 1024;
 
 /// Has what is sent out of band (MSG_OOB) come with the rest. Else it is dropped when it is passed by, by who receives the rest, and
@@ -277,11 +277,16 @@ fn take_from(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<Vec<OwnedFd>> {
         return Some(vec![accept(fd).ok()??]);
     }
     // Of a stream no bytes are the end.
-    let most = if is_unix_stream(fd).unwrap_or(false) { 1 } else { MOST_NOTHING };
-    for _ in 0..most {
-        let came = receive(fd, buffer, libc::MSG_DONTWAIT).ok()??;
+    let is_stream = is_unix_stream(fd).unwrap_or(false);
+    for _ in 0..MOST_NOTHING {
+        // An error that waits (of a peer that left, say) is told before what waits, and once.
+        let Ok(came) = receive(fd, buffer, libc::MSG_DONTWAIT) else { continue };
+        let came = came?;
         if came.bytes > 0 || !came.fds.is_empty() {
             return Some(came.fds);
+        }
+        if is_stream {
+            return None;
         }
     }
     None
@@ -547,6 +552,14 @@ mod tests {
             send_one(&a, &[waits.as_fd()]).unwrap();
             b
         };
+        // Who leaves without having read all that he was sent leaves an error, too.
+        let reset = || {
+            let kind = SockType::SeqPacket;
+            let (a, b) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC).unwrap();
+            send_one(&a, &[waits.as_fd()]).unwrap();
+            send_one(&b, &[]).unwrap();
+            b
+        };
         let listening = || {
             let path = std::env::temp_dir().join(format!("stokehold-{}-listens", std::process::id()));
             let listener = listen(&path).unwrap();
@@ -557,10 +570,11 @@ mod tests {
             listener
         };
         type Parcel<'p> = &'p dyn Fn() -> OwnedFd;
-        let parcels: [(&str, Parcel<'_>); 4] = [
+        let parcels: [(&str, Parcel<'_>); 5] = [
             ("stream", &|| sent_through(SockType::Stream)),
             ("datagrams", &|| sent_through(SockType::Datagram)),
             ("messages", &|| sent_through(SockType::SeqPacket)),
+            ("messages of who left", &reset),
             ("listener", &listening),
         ];
         for (what, parcel) in parcels {
