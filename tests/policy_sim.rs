@@ -502,6 +502,10 @@ impl World {
                 assert_eq!(self.worker(life).process, Process::Repaired, "life {life} reaped");
                 self.bury(life);
             }
+            Action::BootLate { life } => {
+                let late = self.policy.incarnation(life).map(|it| it.state());
+                assert_eq!(late, Some(SlotState::Dying), "life {life} is late");
+            }
             Action::Drain { life } => {
                 if self.dice.chance(0.6) {
                     let ns = self.dice.below(2 * self.config.stop_grace_ns + MS);

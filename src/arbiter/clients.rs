@@ -23,7 +23,7 @@ pub struct Client {
     pub stream: Option<Stream>,
     /// The process at its other end; known once it said HELLO.
     pub process: Option<OwnedFd>,
-    /// That process's number, as it said.
+    /// That process's number: as it said, or as is known if it is a worker.
     pub pid: Option<i64>,
     /// Which worker it is, if it is one. That is known without asking it, and it may lie.
     pub worker: Option<Life>,

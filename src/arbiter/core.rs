@@ -165,7 +165,8 @@ impl Arbiter<'_> {
         }
         let now = clock::monotonic_ns();
         if self.policy.next_deadline().is_some_and(|at| at <= now) {
-            self.review_given_up();
+            // What is told may take time, in which others are let go of: the last look finds nothing to tell.
+            while self.review_given_up() {}
             self.decide(Event::Tick);
         }
         if accept_at.is_some_and(|at| at <= now) {
@@ -312,6 +313,10 @@ impl Arbiter<'_> {
             Action::KillGroup { life } => self.kill_group(life),
             Action::Repair { life, cause } => self.repair(life, cause),
             Action::Reap { life } => self.reap(life),
+            Action::BootLate { life: _ } => {
+                let limit_ms = self.settings.policy.boot_timeout_ns / 1_000_000;
+                self.boot_ended(format!("a worker was not ready after the {limit_ms} ms that it may take"));
+            }
             Action::Drain { life } => self.drain(life),
             Action::SetState { state } => self.registry.set_state(match state {
                 pool::PoolState::Starting => PoolState::Starting,

@@ -171,8 +171,8 @@ impl Arbiter<'_> {
         self.hear();
     }
 
-    /// Tells the policy which of the calls that it knows to be given up are over.
-    pub(super) fn review_given_up(&mut self) {
+    /// Tells the policy which of the calls that it knows to be given up are over; `false` if none is.
+    pub(super) fn review_given_up(&mut self) -> bool {
         let is_kept = |life: Life, call: CallId| {
             let lane = self.lanes.iter().flatten().find(|lane| lane.serial == call.lane);
             let word = lane.and_then(|lane| lane.control.lines().get(call.call)).and_then(|l| l.look().ok());
@@ -184,9 +184,11 @@ impl Arbiter<'_> {
         };
         let over: Vec<_> =
             self.policy.given_up_calls().filter(|(life, call)| !is_kept(*life, *call)).collect();
+        let is_any = !over.is_empty();
         for (life, call) in over {
             self.decide(Event::LetGo { life, call });
         }
+        is_any
     }
 
     /// Death marks, where the end of a thread cannot be watched.

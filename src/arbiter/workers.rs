@@ -314,7 +314,9 @@ impl Arbiter<'_> {
         if worker.drained || worker.state == SlotState::Dying {
             return;
         }
-        if let Some(status) = process::exit_hint(worker.pid) {
+        let hint = process::exit_hint(worker.pid);
+        let was_booting = worker.state == SlotState::Booting;
+        if let Some(status) = hint {
             let cause = match status {
                 ExitStatus::Exited(n) => Cause::Exit(n),
                 ExitStatus::Signaled(n) if self.policy.is_own_signal(life, Ended::Signaled(n)) => {
@@ -324,6 +326,9 @@ impl Arbiter<'_> {
             };
             let pid = worker.pid.as_raw() as u32;
             self.registry.record_death(Death { life: ring_life(life), pid, cause });
+        }
+        if was_booting {
+            self.boot_ended(unready(hint));
         }
         crash_point!("arbiter.marked");
         self.decide(Event::Marked { life });
@@ -339,7 +344,7 @@ impl Arbiter<'_> {
         match pidfd::status(worker.pidfd.as_fd()) {
             Ok(Some(status)) => {
                 if worker.state == SlotState::Booting {
-                    self.boot_ended(format!("a worker ended before it was ready: {status}"));
+                    self.boot_ended(unready(Some(status)));
                 }
                 let status = match status {
                     ExitStatus::Exited(n) => Ended::Exited(n),
@@ -431,4 +436,10 @@ fn call_in(message: &Message) -> Result<CallId> {
 /// The same number in the ring's type; both are never zero.
 pub fn ring_life(life: Life) -> crate::ring::Life {
     crate::ring::Life::new(life.get()).unwrap_or_else(|| unreachable!("a life is never zero"))
+}
+
+/// What is said of one that came to its end before it was ready.
+fn unready(status: Option<ExitStatus>) -> String {
+    let how = status.map(|status| format!(": {status}")).unwrap_or_default();
+    format!("a worker ended before it was ready{how}")
 }

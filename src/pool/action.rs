@@ -46,6 +46,11 @@ pub enum Action {
         /// Which.
         life: Life,
     },
+    /// It is not ready in the time that it may take, and will be killed.
+    BootLate {
+        /// Which.
+        life: Life,
+    },
     /// Tell the worker to take nothing more, to finish what it runs and to exit.
     Drain {
         /// Which.

@@ -6,7 +6,7 @@ use super::bucket::Bucket;
 use super::given_up::{Ladder, Stage};
 use super::incarnation::Phase;
 use super::restart::{Backoff, Intensity};
-use super::roster::{HOPELESS, Roster};
+use super::roster::{HOPELESS, HOPELESS_NS, Roster};
 use super::{
     Action, CallId, Config, Ended, Event, Incarnation, Life, PoolState, Refusal, Signal, Slot, SlotIndex,
     SlotState, Stop, Why,
@@ -139,8 +139,8 @@ impl Policy {
         own == Some(status) && self.ladder.is_signalled(life)
     }
 
-    /// Whether workers cannot be started in some slot, or cannot boot there: not twice in a row. Not all slots will be filled
-    /// soon, though the pool may do well with the others.
+    /// Whether workers cannot be started in some slot, or cannot boot there: not twice in a row, nor a second later. Not all
+    /// slots will be filled soon, though the pool may do well with the others.
     pub fn has_hopeless_slot(&self) -> bool {
         self.roster.has_hopeless_slot()
     }
@@ -183,7 +183,8 @@ impl Policy {
             i.phase = Phase::Ready;
             i.ready_at = Some(now);
             let slot = i.slot;
-            self.roster.slot_mut(slot).failed_starts = 0;
+            let it = self.roster.slot_mut(slot);
+            (it.failed_starts, it.is_hopeless) = (0, false);
             self.show(life, out);
         }
     }
@@ -358,6 +359,7 @@ impl Policy {
                     self.say(out, Level::Error, || {
                         format!("worker {slot} (life {life}) is not ready after the {limit_ms} ms that it may take")
                     });
+                    out.push(Action::BootLate { life });
                     self.kill(life, out);
                 }
                 Phase::Draining { .. } => {
@@ -461,11 +463,17 @@ impl Policy {
 
     /// Has a vacant slot wait, for as long as so many early deaths in a row ask for.
     fn hold(&mut self, slot: SlotIndex, streak: u32, start_failed: bool) {
-        let wait_ns = if self.is_spent() { self.backoff.longest_ns() } else { self.backoff.wait_ns(streak) };
+        let (now, is_spent) = (self.now, self.is_spent());
+        let wait_ns = if is_spent { self.backoff.longest_ns() } else { self.backoff.wait_ns(streak) };
         let it = self.roster.slot_mut(slot);
         it.streak = streak;
+        if it.failed_starts == 0 {
+            it.failed_since = now;
+        }
         it.failed_starts = if start_failed { it.failed_starts.saturating_add(1) } else { 0 };
-        it.vacant_until = self.now.saturating_add(wait_ns);
+        // Who has no tries left will not have one soon.
+        it.is_hopeless = it.failed_starts >= HOPELESS && (is_spent || now - it.failed_since >= HOPELESS_NS);
+        it.vacant_until = now.saturating_add(wait_ns);
     }
 
     /// Forgets a life, and publishes that its slot is empty if there was none after it.

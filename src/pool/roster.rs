@@ -18,6 +18,10 @@ pub struct Slot {
     pub(super) streak: u32,
     /// Starts in a row that came to nothing.
     pub(super) failed_starts: u32,
+    /// When the first of them did, monotonic nanoseconds.
+    pub(super) failed_since: u64,
+    /// The last of them says that the next will not do better.
+    pub(super) is_hopeless: bool,
 }
 
 impl Slot {
@@ -43,7 +47,14 @@ pub(super) struct Roster {
 
 impl Roster {
     pub(super) fn new(config: &Config, first: Life, now: u64) -> Roster {
-        let slot = Slot { life: None, vacant_until: now, streak: 0, failed_starts: 0 };
+        let slot = Slot {
+            life: None,
+            vacant_until: now,
+            streak: 0,
+            failed_starts: 0,
+            failed_since: now,
+            is_hopeless: false,
+        };
         let slots = vec![slot; config.workers];
         Roster { slots, lives: Vec::new(), max_lives: config.max_lives, next: first }
     }
@@ -136,7 +147,7 @@ impl Roster {
 
     /// Whether starts in some slot come to nothing time and again, however well the others do.
     pub(super) fn has_hopeless_slot(&self) -> bool {
-        self.slots.iter().any(|slot| slot.failed_starts >= HOPELESS)
+        self.slots.iter().any(|slot| slot.is_hopeless)
     }
 
     /// Whether nobody may come before somebody is gone.
@@ -183,6 +194,8 @@ impl Occupancy {
 const PREDECESSORS_MAX: usize = 3;
 /// Early deaths in a row, the last of them before it was ready, after which a slot is not counted on.
 pub(super) const HOPELESS: u32 = 2;
+/// What hinders starts for no longer than this passes by itself: the second try follows the first at once.
+pub(super) const HOPELESS_NS: u64 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {

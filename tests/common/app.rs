@@ -219,6 +219,12 @@ impl App for Birth {
             "long error" => Err(ctx.error("Damp", "the coal is wet ".repeat(100_000))),
             "panic" => panic!("the coal is wet"),
             "exit" => sys::exit_now(5),
+            // The process lives on, and is seen to be dying.
+            "first thread" => {
+                thread::spawn(|| thread::sleep(Duration::from_secs(600)));
+                end_first_thread();
+                Ok(Birth)
+            }
             "call" => ctx.call(Birth::NAME, "any").execute().map(|_| Birth),
             "hang" => loop {
                 thread::sleep(Duration::from_secs(1));

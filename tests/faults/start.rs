@@ -208,8 +208,9 @@ fn inits_that_fail() -> Outcome {
         ("error", &["Damp", "the coal is wet"][..]),
         ("long error", &["Damp", "the coal is wet"]),
         ("panic", &["the coal is wet"]),
-        ("exit", &[]),
-        ("hang", &[]),
+        ("exit", &["ended before it was ready", "exit status 5"]),
+        ("first thread", &["ended before it was ready"]),
+        ("hang", &["not ready after the 150 ms"]),
     ];
     for (how, words) in ways {
         fs::write("boot", how).unwrap();
