@@ -47,8 +47,13 @@ pub fn run(socket: OwnedFd, token: u128, apps: &Apps) -> ! {
 /// # Errors
 /// Those of `Endpoint::claim`; `Os` where the loop itself cannot go on.
 pub fn serve(mut settings: Settings, path: &Path, apps: &Apps) -> Result<()> {
-    let surroundings = prepare(&mut settings, fd::listed()?)?;
-    let endpoint = Endpoint::claim(path)?;
+    let (sigchld, nofile) = (signal::Disposition::of(Signal::SIGCHLD)?, fd::nofile()?);
+    let ready = prepare(&mut settings, fd::listed()?).and_then(|it| Ok((it, Endpoint::claim(path)?)));
+    let (surroundings, endpoint) = ready.inspect_err(|_| {
+        // Where there is another arbiter, or no app, this process goes on as it was.
+        let _ = sigchld.put_back();
+        let _ = fd::set_nofile_soft(nofile);
+    })?;
     fd::replace_stdin(fd::dev_null()?.as_fd())?;
     let mut arbiter = new(settings, apps, surroundings, &[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
     log::info!(

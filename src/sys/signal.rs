@@ -114,6 +114,29 @@ pub fn reset(signal: Signal) -> Result<()> {
     set_disposition(signal as i32, libc::SIG_DFL)
 }
 
+/// What a signal does in this process, to be put back.
+#[derive(Clone, Copy)]
+pub struct Disposition {
+    number: i32,
+    action: libc::sigaction,
+}
+
+impl Disposition {
+    /// As it is now, flags and mask with it. See `sigaction(2)`.
+    pub fn of(signal: Signal) -> Result<Disposition> {
+        let number = signal as i32;
+        let action = action_of(number).ok_or_else(|| last("sigaction"))?;
+        Ok(Disposition { number, action })
+    }
+
+    /// Makes it so again.
+    pub fn put_back(&self) -> Result<()> {
+        // SAFETY: the kernel gave this action in `of`; whoever installed its handler vouches for that.
+        let answer = unsafe { libc::sigaction(self.number, &self.action, ptr::null_mut()) };
+        if answer == 0 { Ok(()) } else { Err(last("sigaction")) }
+    }
+}
+
 /// The signal of this number, if it has a name.
 pub fn from_number(number: i32) -> Result<Signal> {
     Signal::try_from(number).map_err(named("signal"))
@@ -184,11 +207,15 @@ fn bit(number: i32) -> u64 {
 
 /// What is done with a signal, or `None` for the two that libc does not let anyone ask about.
 fn disposition(number: i32) -> Option<libc::sighandler_t> {
+    action_of(number).map(|action| action.sa_sigaction)
+}
+
+fn action_of(number: i32) -> Option<libc::sigaction> {
     let mut now = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: no new action is given; `now` is valid for the write of one.
     let answer = unsafe { libc::sigaction(number, ptr::null(), now.as_mut_ptr()) };
     // SAFETY: the call succeeded, so it wrote the whole struct.
-    (answer == 0).then(|| unsafe { now.assume_init() }.sa_sigaction)
+    (answer == 0).then(|| unsafe { now.assume_init() })
 }
 
 fn set_disposition(number: i32, action: libc::sighandler_t) -> Result<()> {

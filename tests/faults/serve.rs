@@ -12,6 +12,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process;
+use stokehold::internals::sys::fd;
 use stokehold::internals::sys::process::ExitStatus;
 use stokehold::{Builder, Client, Code, Error, Options};
 
@@ -24,6 +26,7 @@ crate::tests! {
     a_daemon_that_is_killed_takes_its_pool_along,
     workers_of_a_daemon_inherit_nothing_of_it,
     a_path_that_is_served_is_refused,
+    who_may_not_serve_goes_on_as_it_was,
     what_no_daemon_made_stays,
     directories_that_are_not_ours_alone_are_refused,
     d14_paths_of_any_length,
@@ -60,6 +63,29 @@ pub fn joined(path: impl AsRef<Path>) -> Client {
 
 fn refused(path: impl AsRef<Path>) -> Error {
     builder(1).serve(path).unwrap_err()
+}
+
+/// Who is refused goes on as it was: with what it does when a child of it ends, and how many descriptors it may have.
+fn who_may_not_serve_goes_on_as_it_was() -> Outcome {
+    let _guard = PoolGuard::new();
+    let (kid, _client) = served(1);
+    let other = Kid::new(|| {
+        stokehold::internals::sys::signal::ignore(Signal::SIGCHLD).unwrap();
+        fd::set_nofile_soft(500).unwrap();
+        let state = || (proc::status(process::id(), "SigIgn"), fd::nofile().unwrap());
+        let before = state();
+        says(&refused(PATH), Code::Start, &["served already"]);
+        says(
+            &builder(1).app_library("no such").serve("d/other.sock").unwrap_err(),
+            Code::Start,
+            &["no such"],
+        );
+        assert_eq!(state(), before);
+        0
+    });
+    assert_eq!(other.end(), ExitStatus::Exited(0));
+    end(kid);
+    Ok(())
 }
 
 /// That an error is of this kind, and names all of this.
