@@ -173,8 +173,7 @@ impl App for Faults {
             // Clears the flags of all clients that wait at a descriptor, as a stray write may.
             "mute" => {
                 until_open("mute");
-                clear_armed();
-                Ok(Reply::from(1))
+                Ok(Reply::from(clear_armed()))
             }
             "greet_again" => greet_again(ctx.life()).map(Reply::from),
             "no_more_files" => {
@@ -426,13 +425,16 @@ pub fn until_open(gate: &str) {
     }
 }
 
-/// Writes zero over the flag of every lane that this worker has mapped.
-pub fn clear_armed() {
+/// Writes zero over the flag of every lane that this worker has mapped. How many were set.
+pub fn clear_armed() -> usize {
     let maps = proc::mappings(process::id());
-    for (from, _) in maps.iter().filter(|l| l.contains("control")).filter_map(|line| range(line)) {
+    let lanes = maps.iter().filter(|l| l.contains("control")).filter_map(|line| range(line));
+    let were_set = lanes.map(|(from, _)| {
+        let flag = std::ptr::without_provenance_mut::<u32>(from + 192);
         // SAFETY: none, as above.
-        unsafe { std::ptr::without_provenance_mut::<u32>(from + 192).write_volatile(0) };
-    }
+        usize::from(unsafe { std::ptr::replace(flag, 0) } != 0)
+    });
+    were_set.sum()
 }
 
 pub fn range(line: &str) -> Option<(usize, usize)> {

@@ -52,7 +52,9 @@ pub fn call(action: &str, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
             let mut sink = ctx.sink()?;
             begin(1);
             until_open("gate");
-            clear_armed();
+            if clear_armed() == 0 {
+                return Err(ctx.error("Awake", "nobody waits at a descriptor"));
+            }
             sink.send(0)?;
             until_open("gate2");
             Ok(Reply::end())

@@ -366,7 +366,7 @@ fn a_wake_up_that_was_lost_is_made_up_for_by_the_tick() -> Outcome {
     call(&client, "mute").submit_to(&completions, 1).unwrap();
     assert!(completions.next_completion().is_none());
     open("mute");
-    assert_eq!(number(drain(&completions).remove(&1).unwrap()), 1);
+    assert_eq!(number(drain(&completions).remove(&1).unwrap()), 1, "flags that were set");
     // A result that is held on to is news to one tick of the five, and its worker may have written late.
     call(&client, "add").args((2, 3)).submit_to(&completions, 2).unwrap();
     let held = drain(&completions);
