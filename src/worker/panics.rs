@@ -34,15 +34,18 @@ pub fn install() {
 pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Box<AppError>> {
     let depth = |by: i32| CATCHING.with(|depth| depth.set(depth.get().wrapping_add_signed(by)));
     depth(1);
-    let outcome = panic::catch_unwind(AssertUnwindSafe(f));
-    depth(-1);
-    outcome.map_err(|payload| {
-        let last = LAST.with(|last| last.borrow_mut().take());
-        let (message, traceback) = last.unwrap_or_else(|| (text(&*payload), String::new()));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
+        let last = || LAST.with(|last| last.borrow_mut().take());
+        let (message, traceback) = last().unwrap_or_else(|| (text(&*payload), String::new()));
         // The payload may be anything, and dropping it may panic again: that must not take the worker along.
-        std::mem::forget(payload);
+        if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(again);
+            last();
+        }
         Box::new(AppError { traceback, ..AppError::new(CLASS, message) })
-    })
+    });
+    depth(-1);
+    outcome
 }
 
 /// Drops what an app has made: a panic of that goes no further.
@@ -81,6 +84,14 @@ mod tests {
         let error = catch(|| panic!("the {} is out", "fire")).unwrap_err();
         assert!(error.message.starts_with("panicked: the fire is out"));
         assert_eq!(error.class, "Panic");
+    }
+
+    #[test]
+    fn what_an_app_panics_with_is_let_go_of() {
+        let payload = std::sync::Arc::new(());
+        let theirs = payload.clone();
+        assert!(catch(|| panic::panic_any(theirs)).is_err());
+        assert_eq!(std::sync::Arc::strong_count(&payload), 1);
     }
 
     #[test]
