@@ -137,10 +137,11 @@ pub fn calm(seed: u64) -> Season {
     Season { steps: Vec::new(), end: End::Calm, seed, threads: 2, squeezes: false, rest }
 }
 
-/// Seasons with so many deaths in all, the arbiter's among them.
+/// Seasons with so many deaths in all, the arbiter's among them. There are steps for a quarter more: not everybody is there when
+/// its turn has come, and some are struck twice before they are dead.
 pub fn plan(seed: u64, deaths: u64) -> Vec<Season> {
     let mut random = Random(seed);
-    let (mut seasons, mut left) = (Vec::new(), deaths);
+    let (mut seasons, mut left) = (Vec::new(), deaths + deaths / 4);
     // Dealt, not drawn: of eight seasons each way to end is one, so that no storm of some length goes without.
     let mut dealt: Vec<u64> = Vec::new();
     while left > 0 {
@@ -206,7 +207,7 @@ fn one(random: &mut Random, has_host: bool) -> Step {
     ];
     let role = if has_host { hosted[random.below(8) as usize] } else { served[random.below(13) as usize] };
     let action = match role {
-        Arbiter => [Stop, NoFiles][random.below(2) as usize],
+        Arbiter => [Stop, NoFiles, NoMemory][random.below(3) as usize],
         Grandchild => Kill,
         // With what it ends is the season's.
         Host => [Stop, NoFiles][random.below(2) as usize],
