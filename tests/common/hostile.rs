@@ -82,7 +82,7 @@ fn after(then: &str) -> Result<Reply> {
 }
 
 /// The kinds of nonsense.
-pub const WAYS: &[&str] = &["bytes", "words", "bits", "plausible"];
+pub const WAYS: &[&str] = &["bytes", "words", "bits", "holes", "plausible"];
 
 /// Random writes into every mapping that others share.
 fn rage(seed: u64, time: Duration, how: &str, life: u16) {
@@ -106,11 +106,18 @@ fn rage(seed: u64, time: Duration, how: &str, life: u16) {
             match how {
                 "bytes" => write(at, random.next() as u8),
                 "words" => write(at & !7, random.next()),
+                // A page of zeroes, where no seal stands against it.
+                "holes" => take_page(at & !0xfff),
                 "bits" => write(at & !7, read(at & !7) ^ 1 << random.below(64)),
                 _ => likely(&mut random, at & !63, life),
             }
         }
     }
+}
+
+fn take_page(at: usize) {
+    // SAFETY: none, as with `scribble`: a page of a mapping of this process, which stays mapped.
+    unsafe { libc::madvise(ptr::without_provenance_mut(at), 4096, libc::MADV_REMOVE) };
 }
 
 /// Writes into the line of a call what may well stand there.

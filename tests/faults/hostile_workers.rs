@@ -175,11 +175,11 @@ fn b5_who_scribbles_hurts_its_own_board_only() -> Outcome {
             let others: Vec<_> =
                 clients[1..].iter().map(|client| scope.spawn(|| calls(client, &ids, &is_over))).collect();
             let there = scope.spawn(|| elsewhere.notices_nothing(&is_over));
-            let rage = call(&clients[0], "rage").args((seed + round as u64, 500, how, lives));
+            let rage = call(&clients[0], "rage").args((seed + round as u64, 1_000, how, lives));
             if let Err(error) = rage.execute() {
                 // It hears soon that its lane is damaged. The worker goes on.
                 note(&mut ends, &error);
-                thread::sleep(Duration::from_millis(550));
+                thread::sleep(Duration::from_millis(1_050));
             }
             is_over.store(true, Ordering::Relaxed);
             for other in others {

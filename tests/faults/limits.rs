@@ -29,7 +29,6 @@ crate::tests! {
     results_that_nobody_lets_go_of,
 }
 
-/// Lowers a limit of this process for a while.
 /// Lives (16 bits), generations of calls (32) and serial numbers of regions (32) pass their ends in the middle of
 /// ordinary work, with deaths, cancelled calls, leases and results that are held on to.
 fn f5_every_counter_comes_round() -> Outcome {
@@ -69,6 +68,7 @@ fn f5_every_counter_comes_round() -> Outcome {
     Ok(())
 }
 
+/// Lowers a limit of this process for a while.
 fn with_limit<T>(resource: Resource, limit: u64, then: impl FnOnce() -> T) -> T {
     let (soft, hard) = getrlimit(resource).unwrap();
     setrlimit(resource, limit.min(hard), hard).unwrap();
@@ -277,10 +277,12 @@ fn no_descriptors_for_a_client() -> Outcome {
     let mut guard = PoolGuard::new();
     let pool = guard.start(builder(1));
     let base = Baseline::of(&pool);
+    let mut refused = 0;
     for free in 0..8 {
         let before = proc::descriptors(process::id());
         let outcome = with_descriptors(free, || pool.client().map(drop));
         if let Err(error) = outcome {
+            refused += 1;
             let text = error.to_string();
             assert!(
                 matches!(error.kind(), Kind::Os { errno: libc::EMFILE, .. }) || text.contains("descriptors"),
@@ -290,6 +292,7 @@ fn no_descriptors_for_a_client() -> Outcome {
         assert_eq!(proc::descriptors(process::id()), before);
         base.reached();
     }
+    assert!(refused > 0, "a client takes no descriptor");
     works(&pool.client().unwrap());
     Ok(())
 }
