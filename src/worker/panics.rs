@@ -37,10 +37,12 @@ pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Box<AppError>> {
     let outcome = panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         let last = || LAST.with(|last| last.borrow_mut().take());
         let (message, traceback) = last().unwrap_or_else(|| (text(&*payload), String::new()));
-        // The payload may be anything, and dropping it may panic again: that must not take the worker along.
+        // The payload may be anything, and dropping it may panic again, and so on: that must not take the worker along.
         if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(again);
             last();
+            if !again.is::<&str>() && !again.is::<String>() {
+                std::mem::forget(again);
+            }
         }
         Box::new(AppError { traceback, ..AppError::new(CLASS, message) })
     });
