@@ -2,8 +2,10 @@
 # SIGKILL after every instruction of the data plane's routines, for worker and client; behind every system call and every
 # store to shared memory of what happens seldom, and of what the arbiter does. See tests/step_kill/main.rs.
 #
-#   ci/step-kill.sh                               of each path up to five thousand positions (of streams and of
-#                                                 what is long some hundreds), each time others; two paths at a time
+#   ci/step-kill.sh                               each position of submit, claim, publish, take, release, cancel,
+#                                                 expire, send and receive; of each other path up to five thousand,
+#                                                 of whole streams and of what is long some hundreds, each time
+#                                                 others; two paths at a time
 #   ci/step-kill.sh --full                        every position of every path: an hour
 #   ci/step-kill.sh -- --only worker-idle --at 317      one kill point again
 source "$(dirname "$0")/common.sh"

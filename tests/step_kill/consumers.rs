@@ -1,5 +1,5 @@
 //! A client is killed after every instruction of taking the items of a stream, of a context that it has opened, and of giving
-//! these up.
+//! these up; to take one item, and to send one, are short paths of their own.
 //!
 //! It writes down what it got, so that it can be asked after its death: items from the first on without a gap, and the end
 //! behind all of them and nowhere else. The app is told that its client is gone, unless it was through by then. The worker
@@ -9,7 +9,7 @@ use crate::Ways;
 use crate::app::{APP, Journal, answer};
 use crate::report::Tally;
 use crate::scene::{DEADLINE_MS, Outcome, Scene, Wrong, app_thread, in_futex, state, until, word};
-use crate::streamed::{Form, LARGE, MARKS, Mark, SHORT, fill, is_item, small};
+use crate::streamed::{Form, GROUP, LARGE, MARKS, Mark, SHORT, Stepped, fill, is_item, small};
 use crate::trace::{Alarm, Arrival};
 use crate::victim::{self, Victim, WRONG, here};
 use std::os::fd::OwnedFd;
@@ -33,6 +33,12 @@ pub enum Way {
     Cancel,
     /// Drops a context whose app waits for an item.
     Drop,
+    /// Takes one item from the ring, while the worker sleeps for want of room.
+    Receive,
+    /// Takes one that is lent, and gives it back, when the app has returned.
+    Lent,
+    /// Sends an item to an app that sleeps until one comes.
+    Send,
 }
 
 /// One way of a client.
@@ -50,6 +56,9 @@ pub const PATHS: &[Path] = &[
     Path { name: "client-context", way: Way::Context },
     Path { name: "client-cancel-stream", way: Way::Cancel },
     Path { name: "client-drop-context", way: Way::Drop },
+    Path { name: "client-receive", way: Way::Receive },
+    Path { name: "client-receive-lent", way: Way::Lent },
+    Path { name: "client-send", way: Way::Send },
 ];
 
 /// The deadline of these calls. The victim goes by single steps once.
@@ -64,7 +73,12 @@ const WINDOW: i64 = 2;
 impl Path {
     /// Whether it goes through a whole stream or context.
     pub fn is_long(&self) -> bool {
-        self.way != Way::Cancel
+        !self.is_one() && !self.way.gives_up()
+    }
+
+    /// Whether it is that of one item.
+    fn is_one(&self) -> bool {
+        self.way.one().is_some()
     }
 }
 
@@ -75,13 +89,24 @@ impl Way {
 
     fn window(self) -> i64 {
         match self {
-            Way::Full | Way::Cancel => WINDOW,
+            Way::Full | Way::Cancel | Way::Receive => WINDOW,
             _ => 1024,
         }
     }
 
     fn is_context(self) -> bool {
-        matches!(self, Way::Context | Way::Drop)
+        matches!(self, Way::Context | Way::Drop | Way::Send)
+    }
+
+    /// Which one item it takes, or sends; `None` where it goes on to the end.
+    fn one(self) -> Option<i64> {
+        let (item, form) = match self {
+            Way::Receive | Way::Send => (1, Form::Small),
+            Way::Lent => (GROUP - 1, Form::Lent),
+            _ => return None,
+        };
+        assert_eq!(Form::of(item), form);
+        Some(item)
     }
 
     fn gives_up(self) -> bool {
@@ -99,7 +124,7 @@ impl Way {
             Way::Wrap => FILLING,
             // The large one and the lent one are on their way then.
             Way::Cancel | Way::Drop => 2,
-            _ => 0,
+            _ => self.one().unwrap_or(0),
         }
     }
 }
@@ -132,15 +157,16 @@ pub fn round(
     let Victim { mut tracee, pid, control, lane } =
         Victim::start(scene, |scene, socket| live(way, socket, ids, &scene.journal))?;
     // The app comes to its items, to the filled ring's end, or to the first item that it receives, and stays there.
-    scene.journal.hold(if way.gives_up() || way == Way::Full { 0 } else { ids.call });
+    let goes_on = way.gives_up() || way == Way::Full || path.is_one();
+    scene.journal.hold(if goes_on { 0 } else { ids.call });
     victim::marker(tracee.run(), "preparing")?;
     match way {
-        Way::Wrap => {
+        Way::Wrap | Way::Lent => {
             scene.journal.release();
             let all = until(|| (state(&control) == Some(State::Done)).then_some(()));
             all.ok_or("the worker does not send everything")?;
         }
-        Way::Full | Way::Cancel => {
+        Way::Full | Way::Cancel | Way::Receive => {
             let sent = way.taken() + way.window();
             let full = until(|| {
                 let marks = |mark| scene.journal.marks(ids.call, mark);
@@ -148,6 +174,11 @@ pub fn round(
                 (sends && asleep_in_call(&workers)).then_some(())
             });
             full.ok_or("the worker does not sleep for want of room")?;
+        }
+        Way::Send => {
+            let answered = || scene.journal.marks(ids.call, Mark::Sent) == way.taken();
+            let waits = until(|| (answered() && asleep_in_call(&workers)).then_some(()));
+            waits.ok_or("the worker does not sleep until an item comes")?;
         }
         _ => {}
     }
@@ -176,6 +207,11 @@ pub fn round(
     tally.pc = tracee.pc();
     let seen = word(&control, 0)?;
     tally.saw(seen.state(), false);
+    if path.is_one() && scene.journal.marks(ids.victim, Mark::Sent) > way.taken() {
+        // While it lives: what was sent arrives, without anything that it does from now on.
+        let arrived = || scene.journal.marks(ids.call, Mark::Got) > way.taken();
+        until(|| arrived().then_some(())).ok_or("an item that was sent does not arrive")?;
+    }
     // Every other time somebody waits for the worker already.
     let behind = scene.id();
     let waiting = if at.is_some_and(|at| at % 2 == 0) {
@@ -238,8 +274,9 @@ struct Fate {
     told: i64,
     given_up: i64,
     wrong: i64,
-    /// What the victim noted: about to send so many, got so many, and the end of these.
+    /// What the victim noted: about to send so many, sent so many, got so many, and the end of these.
     own_sending: i64,
+    own_sent: i64,
     got: i64,
     own_closed: i64,
     own_wrong: i64,
@@ -261,6 +298,7 @@ impl Fate {
             given_up: app(Mark::GivenUp),
             wrong: app(Mark::Wrong),
             own_sending: victim(Mark::Sending),
+            own_sent: victim(Mark::Sent),
             got: victim(Mark::Got),
             own_closed: victim(Mark::Closed),
             own_wrong: victim(Mark::Wrong),
@@ -285,7 +323,16 @@ impl Fate {
             && (self.own_closed, self.got) <= (1, items)
             && (self.own_closed == 0 || self.got == items)
             && self.got >= way.taken()
-            && (!is_through || way.gives_up() || self.own_closed == 1);
+            && match way.one() {
+                // No more than that item; and at the path's end that one.
+                Some(item) => {
+                    let all = if way == Way::Send { self.own_sent } else { self.got };
+                    self.own_closed == 0
+                        && (self.got, self.own_sending) <= (item + 1, item + 1)
+                        && if is_through { all == item + 1 } else { all <= item + 1 }
+                }
+                None => !is_through || way.gives_up() || self.own_closed == 1,
+            };
         // No item that nobody sent, and their end behind all of them only.
         let has_received = if way.is_context() {
             self.received <= self.own_sending && (self.closed == 0 || self.received == items)
@@ -369,6 +416,22 @@ fn live(way: Way, socket: OwnedFd, ids: Ids, journal: &Journal) {
             here();
             drop(context);
         }
+        Way::Receive | Way::Lent => {
+            let mut stream = taking.stream(&client, way);
+            taking.take(&mut stream, way.taken());
+            taking.held = None;
+            here();
+            taking.take(&mut stream, 1);
+            taking.held = None;
+            here();
+        }
+        Way::Send => {
+            let mut context = taking.context(&client);
+            taking.talk(&client, &mut context, way.taken(), way.taken());
+            here();
+            taking.talk(&client, &mut context, 1, 0);
+            here();
+        }
     }
     drop(taking);
     here();
@@ -379,6 +442,7 @@ struct Taking<'j> {
     id: u64,
     /// Where it notes what it got, if it does.
     journal: Option<(u64, &'j Journal)>,
+    sent: i64,
     got: i64,
     /// The last item. It is held while the next one is taken.
     held: Option<Response>,
@@ -386,7 +450,7 @@ struct Taking<'j> {
 
 impl<'j> Taking<'j> {
     fn new(id: u64, journal: Option<(u64, &'j Journal)>) -> Taking<'j> {
-        Taking { id, journal, got: 0, held: None }
+        Taking { id, journal, sent: 0, got: 0, held: None }
     }
 
     fn mark(&self, mark: Mark) {
@@ -401,7 +465,7 @@ impl<'j> Taking<'j> {
     }
 
     fn stream(&self, client: &Client, way: Way) -> Stream {
-        let args = (self.id as i64, way.filling(), ITEMS, way.window() as u64, false);
+        let args = (self.id as i64, way.filling(), ITEMS, way.window() as u64, Stepped::No as i64);
         let stream = client.call(APP, "stream").args(args).deadline_ms(LONG_MS).stream();
         stream.unwrap_or_else(|_| self.wrong())
     }
@@ -436,7 +500,7 @@ impl<'j> Taking<'j> {
     }
 
     fn context(&self, client: &Client) -> Context {
-        let call = client.call(APP, "dialog").args((self.id as i64, false)).deadline_ms(LONG_MS);
+        let call = client.call(APP, "dialog").args((self.id as i64, Stepped::No as i64)).deadline_ms(LONG_MS);
         let context = call.context().unwrap_or_else(|_| self.wrong());
         if context.started().and_then(|value| value.parse().ok()) != Some(answer(self.id)) {
             self.wrong();
@@ -446,7 +510,8 @@ impl<'j> Taking<'j> {
 
     /// Sends so many items, and takes answers to so many of them, one at a time.
     fn talk(&mut self, client: &Client, context: &mut Context, items: i64, answers: i64) {
-        for at in 0..items {
+        for nth in 0..items {
+            let at = self.sent;
             self.mark(Mark::Sending);
             let sent = match Form::of(at) {
                 Form::Small => context.send(small(self.id, at)),
@@ -463,7 +528,9 @@ impl<'j> Taking<'j> {
             if sent.is_err() {
                 self.wrong();
             }
-            if at < answers {
+            self.sent += 1;
+            self.mark(Mark::Sent);
+            if nth < answers {
                 let item = context.next().and_then(Result::ok);
                 self.check(item);
             }

@@ -14,7 +14,8 @@
 //! [--steps N] [--random N] [--seed N]`
 //!
 //! Without more it takes a few positions of each path, spread evenly, as one test among the others. `--every` takes
-//! each position, but of the long paths some thousands: that is what CI runs (`ci/step-kill.sh`); `--full` takes each
+//! each position, but of the long paths some thousands, and of whole streams and contexts some hundreds (to send one item and
+//! to receive one are paths of their own, of which it takes each): that is what CI runs (`ci/step-kill.sh`); `--full` takes each
 //! of those, too. `--plain` goes everywhere by single steps. Of a path that goes by edges a position is a number of edges;
 //! `--steps` goes so many instructions on, and `--random` takes so many places between edges, of that seed: 2,000 in CI.
 
@@ -243,12 +244,13 @@ impl Path {
     }
 
     /// Every position of up to five thousand; where the way is long and most of it is another path's, too, a thousand,
-    /// spread evenly.
+    /// spread evenly, or, of whole streams and contexts, 250: to send and to receive, which is most of these, are paths.
     fn stride(&self, positions: usize) -> usize {
         match self {
             Path::Worker(path) if path.is_long() => positions / 1000 + 1,
             Path::Client(path) if path.mode != Mode::Park => positions / 500 + 1,
-            Path::Producer(_) | Path::Consumer(_) => positions / 400 + 1,
+            Path::Producer(path) if path.is_long() => positions / 250 + 1,
+            Path::Consumer(path) if path.is_long() => positions / 250 + 1,
             _ => positions / 5000 + 1,
         }
     }
@@ -343,7 +345,7 @@ impl Wanted {
         let asked = self.every || self.full || self.only.is_some() || self.filter.is_some();
         let is_long = match path {
             Path::Worker(path) => path.is_long(),
-            Path::Producer(_) => true,
+            Path::Producer(path) => path.is_long(),
             Path::Consumer(path) => path.is_long(),
             _ => false,
         };

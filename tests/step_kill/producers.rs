@@ -1,5 +1,6 @@
 //! A worker is killed after every instruction on the way of a stream that it sends: the announcement, items in the ring and
-//! lent ones, the end of the ring, a sleep for want of room, the end; and of a context, where it takes items as well.
+//! lent ones, the end of the ring, a sleep for want of room, the end; and of a context, where it takes items as well. What
+//! each of these is made of, to send one item and to receive one, is short enough to be a path of its own.
 //!
 //! Who takes the items is the harness, between two steps of the worker, and after its death. It must see the items from the
 //! first on without a gap; all that was sent up to the first lent item, if it looked before the death; then the end if the
@@ -9,15 +10,15 @@ use crate::Ways;
 use crate::app::{APP, answer};
 use crate::report::Tally;
 use crate::scene::{Outcome, Scene, Wrong, has_begun, in_futex, results_of, state, until, word};
-use crate::streamed::{self, GROUP, MARKS, Mark, SMALL, is_item, small};
-use crate::trace::{Alarm, Step, Tracee};
+use crate::streamed::{self, GROUP, MARKS, Mark, SMALL, Stepped, is_item, small};
+use crate::trace::{Alarm, Arrival, Step, Tracee};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 use stokehold::internals::limits::STREAM_RING;
 use stokehold::internals::ring::{State, Word};
 use stokehold::internals::shm::STREAM_START;
 use stokehold::internals::sys::clock;
-use stokehold::{Response, Sender, Stream};
+use stokehold::{Code, Response, Sender, Stream};
 
 /// What the worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub enum Way {
     Full,
     /// It has started a context; it receives items and sends them back.
     Context,
+    /// It sends one item, for which there is room.
+    Send,
+    /// It has started a context, and receives one item, which is there.
+    Receive,
 }
 
 /// One way of a worker.
@@ -45,6 +50,8 @@ pub const PATHS: &[Path] = &[
     Path { name: "worker-stream-wrap", way: Way::Wrap },
     Path { name: "worker-stream-full", way: Way::Full },
     Path { name: "worker-context", way: Way::Context },
+    Path { name: "worker-send", way: Way::Send },
+    Path { name: "worker-receive", way: Way::Receive },
 ];
 
 /// The deadline of these calls. The worker goes by single steps once.
@@ -53,6 +60,8 @@ const LONG_MS: u64 = 120_000;
 const ITEMS: i64 = 5;
 /// Before the end of the ring: see [`Way::Wrap`].
 const FILLING: i64 = 32;
+/// Before the one item of [`Way::Send`].
+const BEFORE: i64 = 2;
 
 /// The second item behind the filling ones lies on both sides of the ring's end.
 const _: () = {
@@ -64,6 +73,44 @@ const _: () = {
     let filled = FILLING as u64 * words(streamed::FILLING);
     assert!(filled + small < left && left < filled + 2 * small);
 };
+
+impl Path {
+    /// Whether it goes through a whole stream or context.
+    pub fn is_long(&self) -> bool {
+        self.way.stepped() == Stepped::All
+    }
+}
+
+impl Way {
+    fn stepped(self) -> Stepped {
+        match self {
+            Way::Send | Way::Receive => Stepped::One,
+            _ => Stepped::All,
+        }
+    }
+
+    fn is_context(self) -> bool {
+        matches!(self, Way::Context | Way::Receive)
+    }
+
+    /// Items that it has sent before it is stepped.
+    fn filling(self) -> i64 {
+        match self {
+            Way::Wrap => FILLING,
+            Way::Send => BEFORE,
+            _ => 0,
+        }
+    }
+
+    /// All that it sends.
+    fn items(self) -> i64 {
+        match self {
+            Way::Send => BEFORE + 1,
+            Way::Receive => 0,
+            _ => self.filling() + ITEMS,
+        }
+    }
+}
 
 /// Kills the worker after `at` instructions of the path; without `at` when it is through, and notes the way. `false`: see
 /// [`Ways::arrived`].
@@ -86,19 +133,24 @@ pub fn round(
     let results = results_of(target.pid)?;
     let id = scene.ids(MARKS);
     let seize = || Tracee::seize(target.pid, target.tid).map_err(|e| format!("ptrace: {e}"));
-    let (mut tracee, taken) = if path.way == Way::Context {
+    let (mut tracee, taken) = if path.way.is_context() {
         scene.journal.hold(id);
-        let call = scene.client.call(APP, "dialog").args((id as i64, true)).deadline_ms(LONG_MS);
+        let args = (id as i64, path.way.stepped() as i64);
+        let call = scene.client.call(APP, "dialog").args(args).deadline_ms(LONG_MS);
         let context = call.context().map_err(|e| format!("context: {e}"))?;
         let tracee = seize()?;
         scene.journal.release();
         let (sender, stream) = context.split();
-        (tracee, Taken::new(id, stream, Some(sender)))
+        let mut taken = Taken::new(id, stream, Some(sender));
+        if path.way == Way::Receive {
+            taken.go_on();
+        }
+        (tracee, taken)
     } else {
         (seize()?, Taken::new(id, stream(scene, path.way, id)?, None))
     };
     let taken = RefCell::new(taken);
-    if let Way::Wrap | Way::Context = path.way
+    if let Way::Wrap | Way::Context | Way::Send | Way::Receive = path.way
         && tracee.run() != Step::Marker
     {
         return Err("the worker did not come to the point in the app".into());
@@ -108,7 +160,8 @@ pub fn round(
     // Parked again: it is killed where it sleeps, and that was the last position.
     let asleep = || {
         let goes_on = state(&scene.control) == Some(State::Running);
-        if sleeps() && goes_on {
+        // One that sleeps beside its item would sleep for good.
+        if path.is_long() && sleeps() && goes_on {
             taken.borrow_mut().go_on();
         }
         sleeps() && !goes_on
@@ -118,6 +171,12 @@ pub fn round(
         Some(at) => tracee.go(&ways.path, at, ways.plain, &asleep),
     };
     drop(alarm);
+    let arrival = match arrival {
+        Arrival::Asleep if !path.is_long() => return Err("the worker sleeps, and need not".into()),
+        // Its end is this, and no sleep.
+        Arrival::Marker if !path.is_long() => Arrival::Asleep,
+        arrival => arrival,
+    };
     if !ways.arrived(arrival, &tracee, at, tally)? {
         return Ok(false);
     }
@@ -129,11 +188,16 @@ pub fn round(
         ran: scene.journal.runs(id),
         sending: scene.journal.marks(id, Mark::Sending),
         sent: scene.journal.marks(id, Mark::Sent),
+        got: scene.journal.marks(id, Mark::Got),
     };
+    let is_through = (fate.sent, fate.got) == (path.way.items(), i64::from(path.way == Way::Receive));
+    if at.is_none() && !path.is_long() && !is_through {
+        return Err(format!("the path's end is not its item's: {fate:?}"));
+    }
     tally.saw(seen.state(), fate.begun);
     let mut taken = taken.into_inner();
     // Who never looked before the death may not get at the worker's memory any more.
-    let looked = path.way == Way::Context || at.is_none_or(|at| at % 2 == 0);
+    let looked = path.way.is_context() || at.is_none_or(|at| at % 2 == 0);
     if looked && let Some(next) = taken.stream.try_next() {
         taken.is_item(next);
     }
@@ -153,6 +217,7 @@ pub fn round(
     if scene.journal.marks(id, Mark::Wrong) > 0 {
         return Err("the app received an item that was not sent".into());
     }
+    taken.is_refused()?;
     drop(taken);
     // One that is Acked is freed by its client's next call.
     let is_free = |state| matches!(state, State::Idle | State::Acked);
@@ -177,9 +242,10 @@ pub fn round(
 }
 
 fn stream(scene: &Scene, way: Way, id: u64) -> Result<Stream, Wrong> {
-    let filling = if way == Way::Wrap { FILLING } else { 0 };
     let window: u64 = if way == Way::Full { 2 } else { 1024 };
-    let call = scene.client.call(APP, "stream").args((id as i64, filling, ITEMS, window, true));
+    let (filling, items) = (way.filling(), way.items() - way.filling());
+    let args = (id as i64, filling, items, window, way.stepped() as i64);
+    let call = scene.client.call(APP, "stream").args(args);
     call.deadline_ms(LONG_MS).stream().map_err(|e| format!("stream: {e}"))
 }
 
@@ -232,6 +298,15 @@ impl Taken {
         }
     }
 
+    /// Who is dead is sent nothing more.
+    fn is_refused(&mut self) -> Result<(), Wrong> {
+        let Some((sender, sent)) = &mut self.sender else { return Ok(()) };
+        match sender.send(small(self.id, *sent)).map_err(|error| error.code()) {
+            Err(Code::Closed) => Ok(()),
+            other => Err(format!("an item that is sent after the call's end: {other:?}")),
+        }
+    }
+
     /// Looks at what came, and says whether it was an item.
     fn is_item(&mut self, next: stokehold::Result<Option<Response>>) -> bool {
         match next {
@@ -271,19 +346,24 @@ struct Fate {
     /// How many items it was about to send, and had sent.
     sending: i64,
     sent: i64,
+    /// How many it had received.
+    got: i64,
 }
 
 impl Fate {
     /// Whether the caller took what such a death leaves it, and the app ran as often as that says.
     fn allows(&self, path: &Path, taken: &Taken, runs: u32, life: u16, looked: bool) -> bool {
-        let Fate { seen, begun, ran, sending, sent } = *self;
-        let items = ITEMS + if path.way == Way::Wrap { FILLING } else { 0 };
+        let Fate { seen, begun, ran, sending, sent, got } = *self;
+        let items = path.way.items();
         // The ring stays the caller's once it looked. A large or lent item may lie where it has not looked yet.
         let least = match path.way {
             _ if !looked => 0,
-            Way::Context => sent,
-            _ => sent.min(items - ITEMS + GROUP - 2),
+            Way::Context | Way::Receive => sent,
+            way => sent.min(way.filling() + GROUP - 2),
         };
+        if got > taken.sender.as_ref().map_or(0, |(_, given)| *given) {
+            return false;
+        }
         let is_prefix = taken.wrong.is_none() && (least..=sending).contains(&taken.count);
         match seen.state() {
             // Nobody had it: the replacement takes it.

@@ -41,6 +41,17 @@ impl Form {
     }
 }
 
+/// How far an app goes that is stepped, from where it says that it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stepped {
+    /// Nobody steps it: it says nothing.
+    No,
+    /// To the call's end.
+    All,
+    /// One item, then it says that it is through.
+    One,
+}
+
 /// What the journal says of a call, by numbers behind the call's own.
 #[derive(Clone, Copy, Debug)]
 pub enum Mark {
@@ -58,6 +69,16 @@ pub enum Mark {
     Wrong,
     /// It saw the end of what is sent to it.
     Closed,
+}
+
+impl From<i64> for Stepped {
+    fn from(number: i64) -> Stepped {
+        match number {
+            0 => Stepped::No,
+            1 => Stepped::All,
+            _ => Stepped::One,
+        }
+    }
 }
 
 /// Numbers of the journal that a call with items takes.
@@ -112,14 +133,14 @@ pub fn small(id: u64, at: i64) -> [u8; SMALL] {
 /// Sends a stream: filling items, and then small ones, large ones and lent ones. Before these it stays as long as it is held, or
 /// says to who steps it that it is there.
 pub fn stream(journal: &Journal, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
-    let (id, filling, items, window, stepped): (i64, i64, i64, u64, bool) = args.parse()?;
-    let id = id as u64;
+    let (id, filling, items, window, stepped): (i64, i64, i64, u64, i64) = args.parse()?;
+    let (id, stepped) = (id as u64, Stepped::from(stepped));
     journal.count(id);
     let mut sink = ctx.sink_with(Flow::new().items(window))?;
     for at in 0..filling + items {
         if at == filling {
             journal.stay(id);
-            if stepped && filling > 0 {
+            if stepped != Stepped::No && filling > 0 {
                 here();
             }
         }
@@ -137,7 +158,7 @@ pub fn stream(journal: &Journal, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
                     sink.send(item)
                 }
                 Form::Lent => {
-                    let mut lease = ctx.lease(if stepped { SHORT } else { LENT })?;
+                    let mut lease = ctx.lease(if stepped == Stepped::No { LENT } else { SHORT })?;
                     fill(id, at, &mut lease);
                     sink.send(lease)
                 }
@@ -145,18 +166,21 @@ pub fn stream(journal: &Journal, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
         };
         sent.map_err(|error| told(journal, id, error))?;
         journal.mark(id, Mark::Sent);
+        if stepped == Stepped::One && at >= filling {
+            here();
+        }
     }
     Ok(Reply::from(answer(id)))
 }
 
 /// Takes what the opener sends, and sends as many items back.
 pub fn dialog(journal: &Journal, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
-    let (id, stepped): (i64, bool) = args.parse()?;
-    let id = id as u64;
+    let (id, stepped): (i64, i64) = args.parse()?;
+    let (id, stepped) = (id as u64, Stepped::from(stepped));
     journal.count(id);
     let (mut sink, inbox) = ctx.started(answer(id)).map_err(|error| told(journal, id, error))?.split();
     journal.stay(id);
-    if stepped {
+    if stepped != Stepped::No {
         here();
     }
     let mut at = 0;
@@ -164,6 +188,9 @@ pub fn dialog(journal: &Journal, args: Args<'_>, ctx: &Ctx) -> Result<Reply> {
         let is_right = item.as_bytes().is_ok_and(|item| is_item(id, at, item));
         journal.mark(id, if is_right { Mark::Got } else { Mark::Wrong });
         drop(item);
+        if stepped == Stepped::One {
+            here();
+        }
         journal.mark(id, Mark::Sending);
         sink.send(small(id, at)).map_err(|error| told(journal, id, error))?;
         journal.mark(id, Mark::Sent);
