@@ -104,7 +104,8 @@ pub const PATHS: &[Path] = &[
 impl Path {
     /// Whether it is long, or goes slowly, and most of it is another path's, too.
     pub fn is_long(&self) -> bool {
-        self.client == Client::Two || self.lane == Lane::Cold || self.workers > 1 || self.mode != Mode::Park
+        let is_variant = matches!(self.client, Client::Two | Client::Deferred);
+        is_variant || self.lane == Lane::Cold || self.workers > 1 || self.mode != Mode::Park
     }
 }
 
