@@ -132,8 +132,7 @@ impl Disposition {
     /// Makes it so again.
     pub fn put_back(&self) -> Result<()> {
         // SAFETY: the kernel gave this action in `of`; whoever installed its handler vouches for that.
-        let answer = unsafe { libc::sigaction(self.number, &self.action, ptr::null_mut()) };
-        if answer == 0 { Ok(()) } else { Err(last("sigaction")) }
+        unsafe { set_action(self.number, &self.action) }
     }
 }
 
@@ -222,8 +221,15 @@ fn set_disposition(number: i32, action: libc::sighandler_t) -> Result<()> {
     // SAFETY: a sigaction of zeroes is a valid one: SIG_DFL, no flags, an empty mask.
     let mut new: libc::sigaction = unsafe { std::mem::zeroed() };
     new.sa_sigaction = action;
-    // SAFETY: `new` is initialised and, by the callers in this file, SIG_DFL or SIG_IGN: no code of ours will run.
-    let answer = unsafe { libc::sigaction(number, &new, ptr::null_mut()) };
+    // SAFETY: by the callers in this file it is SIG_DFL or SIG_IGN: no code of ours will run.
+    unsafe { set_action(number, &new) }
+}
+
+/// # Safety
+/// A handler that it names may run at any time.
+unsafe fn set_action(number: i32, new: &libc::sigaction) -> Result<()> {
+    // SAFETY: `new` is initialised, and its handler is as the caller promises; the old one is not asked for.
+    let answer = unsafe { libc::sigaction(number, new, ptr::null_mut()) };
     if answer == 0 { Ok(()) } else { Err(last("sigaction")) }
 }
 

@@ -68,17 +68,14 @@ impl Running {
 
     /// When its caller stops waiting.
     pub fn deadline_ns(&self, worker: &Worker) -> Option<u64> {
-        let limit = || self.lane.requests.limit(self.entry.call);
-        self.deadline.as_of(self.line().alive_ns(), limit, worker.bounds.timeout_ns).0
+        self.deadline.as_of(self.line().alive_ns(), || self.limit(), worker.bounds.timeout_ns).0
     }
 
     /// The app is at work on it: a limit of the pool's counts from now.
     pub fn keep_alive(&self, worker: &Worker) {
         let now = clock::monotonic_ns();
-        let limit = self.lane.requests.limit(self.entry.call);
-        let Deadline(Some(deadline)) = self.deadline.put_off(limit, now, worker.bounds.timeout_ns) else {
-            return;
-        };
+        let deadline = self.deadline.put_off(self.limit(), now, worker.bounds.timeout_ns);
+        let Deadline(Some(deadline)) = deadline else { return };
         // First what keeps this worker: its control thread reads that, and nothing of what others can write.
         self.record(worker).put_off(deadline);
         self.line().keep_alive(now);
@@ -144,5 +141,10 @@ impl Running {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What its caller itself set.
+    fn limit(&self) -> Deadline {
+        self.lane.requests.limit(self.entry.call)
     }
 }
