@@ -53,3 +53,8 @@ need() {
 nightly() {
     command -v rustup >/dev/null && cargo +nightly --version >/dev/null 2>&1
 }
+
+# What it builds for, as its directories are called.
+nightly_host() {
+    rustc +nightly -vV | sed -n 's/^host: //p'
+}

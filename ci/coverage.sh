@@ -21,7 +21,7 @@ if ! nightly; then
     skip "coverage" "no nightly toolchain"
     exit 0
 fi
-host=$(rustc +nightly -vV | sed -n 's/^host: //p')
+host=$(nightly_host)
 tools=$(rustc +nightly --print sysroot)/lib/rustlib/$host/bin
 [ -x "$tools/llvm-cov" ] || rustup component add --toolchain nightly llvm-tools >/dev/null 2>&1 </dev/null || true
 if [ ! -x "$tools/llvm-cov" ] || [ ! -x "$tools/llvm-profdata" ]; then

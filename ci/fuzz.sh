@@ -23,7 +23,7 @@ if ! command -v cargo-fuzz >/dev/null && ! cargo install --quiet --locked cargo-
     skip "fuzz" "cargo-fuzz cannot be installed"
     exit 0
 fi
-host=$(rustc +nightly -vV | sed -n 's/^host: //p')
+host=$(nightly_host)
 bin=${CARGO_TARGET_DIR:-$ROOT/fuzz/target}/$host/release
 found=$ROOT/target/fuzz-corpus
 mkdir -p "$found"

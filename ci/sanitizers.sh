@@ -13,7 +13,7 @@ fi
 [ -d "$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library" ] ||
     rustup component add --toolchain nightly rust-src >/dev/null 2>&1 </dev/null ||
     { skip "sanitizers" "no component rust-src"; exit 0; }
-host=$(rustc +nightly -vV | sed -n 's/^host: //p')
+host=$(nightly_host)
 base=${CARGO_TARGET_DIR:-$ROOT/target}/sanitizers
 mkdir -p "$base"
 
