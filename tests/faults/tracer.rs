@@ -21,7 +21,7 @@ impl Tracer {
         let strace = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut tracer = Tracer(strace.spawn().map_err(|error| Skip(format!("strace: {error}")))?);
         until("it is traced, or strace ends", || {
-            proc::status(pid, "TracerPid").trim() != "0" || tracer.0.try_wait().unwrap().is_some()
+            proc::status(pid, "TracerPid") != "0" || tracer.0.try_wait().unwrap().is_some()
         });
         match tracer.0.try_wait().unwrap() {
             Some(status) => Err(Skip(format!("strace may not attach here: {status}"))),

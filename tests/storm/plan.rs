@@ -66,8 +66,7 @@ impl Action {
     };
 
     pub fn of(raw: u64) -> Option<Action> {
-        use Action::*;
-        [Kill, Stop, Segv, Exit, NoFiles, NoMemory, Quota].into_iter().find(|action| *action as u64 == raw)
+        Action::STRIKES.into_iter().chain([Action::Quota]).find(|action| *action as u64 == raw)
     }
 
     fn is_squeeze(self) -> bool {
