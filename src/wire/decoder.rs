@@ -61,11 +61,13 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    #[inline]
     fn new(body: &'a [u8], refs: &'a dyn Resolve) -> Reader<'a> {
         Reader { cursor: Cursor::new(body, refs), refs, open: Stack::default(), nodes: 0 }
     }
 
-    /// For a body that is one dict, whose head the caller reads as a [`literal`](Reader::literal).
+    /// For a body that is one dict, whose head is before its first [`field`](Reader::field).
+    #[inline]
     pub(super) fn inside(body: &'a [u8], refs: &'a dyn Resolve) -> Reader<'a> {
         let mut reader = Reader::new(body, refs);
         reader.nodes = 1;
@@ -73,9 +75,11 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// Passes over these bytes, if they are the next.
-    pub(super) fn literal(&mut self, bytes: &[u8]) -> Option<()> {
-        self.cursor.literal(bytes)
+    /// The next value, if these bytes are before it.
+    #[inline(always)]
+    pub(super) fn field(&mut self, before: &[u8]) -> Option<ValueRef<'a>> {
+        self.cursor.literal(before)?;
+        self.value().ok()
     }
 
     /// The next value, checked to its end.

@@ -345,10 +345,13 @@ impl<'b> Encoder<'b> {
         }
         self.node()?;
         self.slot(false)?;
-        let entry = if tag == code::DICT { DICT | (2 * count as u32) } else { count as u32 };
-        self.open.push(entry)?;
-        self.height = self.height.max(self.open.len());
-        self.settle();
+        if count == 0 {
+            self.height = self.height.max(self.open.room()?);
+            self.settle();
+        } else {
+            self.open.push(if tag == code::DICT { DICT | (2 * count as u32) } else { count as u32 })?;
+            self.height = self.height.max(self.open.len());
+        }
         self.put(&tlv::head(tag, count)) // at most MAX_ITEMS
     }
 
@@ -429,23 +432,29 @@ impl<'b> Encoder<'b> {
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         let end = self.len + bytes.len();
+        match &mut self.sink {
+            Sink::Slice(block) if end <= self.max_len => {
+                if let Some(place) = block.get_mut(self.len..end) {
+                    place.copy_from_slice(bytes);
+                }
+                self.len = end;
+                Ok(())
+            }
+            _ => self.put_growing(bytes, end),
+        }
+    }
+
+    fn put_growing(&mut self, bytes: &[u8], end: usize) -> Result<(), WireError> {
         if end > self.max_len {
             self.broken = true;
             return Err(WireError::MessageTooLarge { len: end as u64, max: self.max_len as u64 });
         }
-        match &mut self.sink {
-            Sink::Slice(block) => {
-                if let Some(place) = block.get_mut(self.len..end) {
-                    place.copy_from_slice(bytes);
-                }
+        if let Sink::Vec { out, .. } = &mut self.sink {
+            if let Err(error) = memory::reserve(out, bytes.len()) {
+                self.broken = true;
+                return Err(error);
             }
-            Sink::Vec { out, .. } => {
-                if let Err(error) = memory::reserve(out, bytes.len()) {
-                    self.broken = true;
-                    return Err(error);
-                }
-                out.extend_from_slice(bytes);
-            }
+            out.extend_from_slice(bytes);
         }
         self.len = end;
         Ok(())

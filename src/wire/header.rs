@@ -34,11 +34,13 @@ impl Header {
     ///
     /// # Errors
     /// As [`decode`](Header::decode).
+    #[inline]
     pub fn decode_extended(bytes: &[u8]) -> Result<Header, WireError> {
         Header::decode_checked(bytes, true, MAX_MESSAGE)
     }
 
     /// The sixteen bytes.
+    #[inline]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..2].copy_from_slice(&MAGIC);
@@ -68,6 +70,7 @@ impl Header {
         Ok(frame)
     }
 
+    #[inline]
     fn decode_checked(bytes: &[u8], extended: bool, max: usize) -> Result<Header, WireError> {
         let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() else {
             return Err(WireError::HeaderTooShort { len: bytes.len() });

@@ -45,12 +45,14 @@ impl<'a> RequestRef<'a> {
 /// The four fields of a body that is laid out as every encoder does it: then keys are compared, not parsed.
 /// `None` for anything else, faults included: those are for [`in_any_order`] to find and to name.
 fn in_order<'a>(body: &'a [u8], refs: &'a dyn Resolve) -> Option<[ValueRef<'a>; 4]> {
-    let mut fields = [ValueRef::None; 4];
     let mut reader = Reader::inside(body, refs);
-    for (key, field) in KEYS.into_iter().zip(&mut fields) {
-        reader.literal(key)?;
-        *field = reader.value().ok()?;
-    }
+    let [app, action, args, kwargs] = KEYS;
+    let fields = [
+        reader.field(app)?, // each compared with what is known when this is compiled
+        reader.field(action)?,
+        reader.field(args)?,
+        reader.field(kwargs)?,
+    ];
     reader.finish().ok()?;
     Some(fields)
 }

@@ -30,20 +30,27 @@ impl<T: Copy + Default, const NEAR: usize> From<T> for Stack<T, NEAR> {
 }
 
 impl<T, const NEAR: usize> Stack<T, NEAR> {
-    /// Opens a container.
+    /// How many are open with one more.
     ///
     /// # Errors
     /// [`WireError::TooDeep`] when it would be the 513th.
     #[inline]
+    pub(super) fn room(&self) -> Result<usize, WireError> {
+        if self.len < MAX_DEPTH { Ok(self.len + 1) } else { Err(WireError::TooDeep { max: MAX_DEPTH }) }
+    }
+
+    /// Opens a container.
+    ///
+    /// # Errors
+    /// As [`room`](Stack::room).
+    #[inline]
     pub(super) fn push(&mut self, entry: T) -> Result<(), WireError> {
-        if self.len >= MAX_DEPTH {
-            return Err(WireError::TooDeep { max: MAX_DEPTH });
-        }
+        let len = self.room()?;
         match self.near.get_mut(self.len) {
             Some(slot) => *slot = entry,
             None => memory::push(&mut self.far, entry)?,
         }
-        self.len += 1;
+        self.len = len;
         Ok(())
     }
 

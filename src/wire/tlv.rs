@@ -91,11 +91,13 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// Reads `rest` under the limits of `refs`.
+    #[inline]
     pub(super) fn new(rest: &'a [u8], refs: &dyn Resolve) -> Cursor<'a> {
         Cursor { rest, max_inline: refs.max_inline(), references: refs.has_references() }
     }
 
     /// What has not been read.
+    #[inline]
     pub(super) fn rest(&self) -> &'a [u8] {
         self.rest
     }

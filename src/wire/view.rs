@@ -79,7 +79,7 @@ impl<'a> ValueRef<'a> {
     }
 
     /// The value that follows `head` in bytes that were validated; `None` if they begin with something else.
-    #[inline]
+    #[inline(always)] // `head` is compared as what is known when this is compiled
     pub(super) fn behind(
         head: &[u8],
         body: &'a [u8],
