@@ -337,6 +337,7 @@ impl Shared {
         }
     }
 
+    #[inline]
     pub(super) fn is_original(&self) -> bool {
         self.guard.is_original()
     }
@@ -399,6 +400,7 @@ impl Arbiter {
     }
 
     /// What [`is_dead`](Arbiter::is_dead) said when it was last asked.
+    #[inline]
     pub(super) fn is_known_dead(&self) -> bool {
         self.dead.load(Ordering::Relaxed)
     }

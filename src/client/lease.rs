@@ -105,13 +105,14 @@ impl Encode for Lease {
 
 impl Sent {
     /// None yet.
+    #[inline]
     pub(super) fn new() -> Sent {
         let outer = BEGIN.get();
         if outer == NO_CALL {
             BEGIN.set(0);
             clear(); // what was encoded for no call at all
         }
-        BEGIN.set(SENT.try_with(|sent| sent.borrow().len()).unwrap_or(0));
+        BEGIN.set(count());
         Sent { outer }
     }
 
@@ -121,7 +122,13 @@ impl Sent {
     }
 
     /// Ties them to a call.
+    #[inline]
     pub(super) fn tie(self, lane: &Arc<Lane>, call: usize) -> Result<(), &'static str> {
+        // As with most calls.
+        if count() <= BEGIN.get() { Ok(()) } else { self.tie_some(lane, call) }
+    }
+
+    fn tie_some(self, lane: &Arc<Lane>, call: usize) -> Result<(), &'static str> {
         self.check(lane)?;
         self.take(|lent| lane.lend(call, Held::Lease(lent)));
         Ok(())
@@ -157,14 +164,29 @@ fn check_lane(leases: &[Arc<Lent>], lane: &Arc<Lane>) -> Result<(), &'static str
 }
 
 impl Drop for Sent {
+    #[inline]
     fn drop(&mut self) {
         clear();
         BEGIN.set(self.outer);
     }
 }
 
+/// How many there are, of all calls.
+#[inline]
+fn count() -> usize {
+    SENT.try_with(|sent| sent.borrow().len()).unwrap_or(0)
+}
+
 /// Forgets the leases of the innermost call.
+#[inline]
 fn clear() {
+    if count() > BEGIN.get() {
+        clear_some();
+    }
+}
+
+#[cold]
+fn clear_some() {
     let last = |sent: &RefCell<Vec<Arc<Lent>>>| {
         let mut sent = sent.borrow_mut();
         if sent.len() > BEGIN.get() { sent.pop() } else { None }

@@ -201,7 +201,7 @@ impl CallLine {
         claimed
     }
 
-    /// The claimer begins with the call: monotonic nanoseconds.
+    /// The claimer has the call: monotonic nanoseconds.
     #[inline]
     pub fn begin(&self, now_ns: u64) {
         self.begun.store(now_ns, Ordering::Relaxed);
@@ -225,11 +225,13 @@ impl CallLine {
     }
 
     /// When the call was begun, while it is RUNNING. May be of an earlier call: of that one's time, then.
+    #[inline]
     pub fn begun_ns(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
     }
 
     /// When its app last said that it is at work. May be nonsense, as any shared word.
+    #[inline]
     pub fn alive_ns(&self) -> u64 {
         self.alive.load(Ordering::Relaxed)
     }

@@ -98,31 +98,37 @@ const GENERATION: u32 = 32;
 
 impl Word {
     /// `Idle` of this generation.
+    #[inline]
     pub const fn idle(generation: Generation) -> Word {
         Word::pack(generation, 0, 0, State::Idle as u8)
     }
 
     /// `Queued` of this generation.
+    #[inline]
     pub const fn queued(generation: Generation) -> Word {
         Word::pack(generation, 0, 0, State::Queued as u8)
     }
 
     /// `Running` in this life.
+    #[inline]
     pub const fn running(generation: Generation, life: Life) -> Word {
         Word::pack(generation, life.0, 0, State::Running as u8)
     }
 
     /// `Done` by this life.
+    #[inline]
     pub const fn done(generation: Generation, life: Life) -> Word {
         Word::pack(generation, life.0, 0, State::Done as u8)
     }
 
     /// `Abandoned` while this life has it.
+    #[inline]
     pub const fn abandoned(generation: Generation, life: Life) -> Word {
         Word::pack(generation, life.0, 0, State::Abandoned as u8)
     }
 
     /// `Acked` by this life, or for it after its death.
+    #[inline]
     pub const fn acked(generation: Generation, life: Life) -> Word {
         Word::pack(generation, life.0, 0, State::Acked as u8)
     }
@@ -158,6 +164,7 @@ impl Word {
     }
 
     /// The 64 bits.
+    #[inline]
     pub const fn raw(self) -> u64 {
         self.0
     }
@@ -200,6 +207,7 @@ impl Word {
         }
     }
 
+    #[inline]
     const fn pack(generation: Generation, life: u16, reason: u8, state: u8) -> Word {
         let raw = (generation.0 as u64) << GENERATION
             | (life as u64) << LIFE

@@ -30,6 +30,7 @@ impl Chain {
     }
 
     /// In a request's flags.
+    #[inline]
     pub fn flags(self) -> u64 {
         let field = |n: u32, at: u32| u64::from(n).min(MASK) << at;
         field(self.depth, DEPTH_AT) | field(self.held, HELD_AT)

@@ -76,6 +76,7 @@ const MOST: u64 = (1 << 40) - 1;
 
 impl Place {
     /// As a call line carries it.
+    #[inline]
     pub fn pack(self) -> u64 {
         match self {
             Place::Record { region, offset } => (region as u64) << 48 | offset,
@@ -86,6 +87,7 @@ impl Place {
     }
 
     /// As a call line said it; `None` for nonsense. The record is still to be checked.
+    #[inline]
     pub fn unpack(raw: u64) -> Option<Place> {
         match (raw >> 48, raw & ((1 << 48) - 1)) {
             (NOWHERE, 1) => Some(Place::Expired),
