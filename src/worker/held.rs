@@ -85,7 +85,14 @@ pub struct Held([AtomicU64; LANE_CALLS]);
 pub struct Holding(u64);
 
 impl Holding {
+    /// The record.
+    #[inline]
+    pub fn record(self) -> usize {
+        (self.0 as u32 - 1) as usize
+    }
+
     /// The submission that the record answers.
+    #[inline]
     pub fn generation(self) -> Generation {
         Generation((self.0 >> 32) as u32)
     }
@@ -107,7 +114,7 @@ impl Held {
     /// The record, if exactly this is still held; it is no longer then.
     pub fn release(&self, call: usize, holding: Holding) -> Option<usize> {
         let taken = self.0[call].compare_exchange(holding.0, 0, Ordering::AcqRel, Ordering::Relaxed);
-        taken.ok().map(|held| (held as u32 - 1) as usize)
+        taken.ok().map(|held| Holding(held).record())
     }
 
     /// This record is held for this submission of the call from now on.

@@ -1,5 +1,6 @@
 //! One call that this worker has claimed: read it, run it, publish its result.
 
+use super::claimed::Claimed;
 use super::held::Holding;
 use super::lanes::Lane;
 use super::outgoing::Outgoing;
@@ -21,7 +22,8 @@ use std::sync::{Arc, OnceLock};
 impl Worker {
     /// Runs a call that was claimed a moment ago. Whatever happens in it, the word leaves RUNNING, or this process
     /// dies and the arbiter moves it; or the app defers its answer. Gives the lane back.
-    pub(super) fn run(self: &Arc<Self>, thread: usize, lane: Arc<Lane>, entry: Entry) -> Arc<Lane> {
+    pub(super) fn run(self: &Arc<Self>, thread: usize, claimed: Claimed) -> Arc<Lane> {
+        let Claimed { lane, entry, since_ns: now } = claimed;
         crash_point!("worker.run.claimed");
         let (own, deadline) = lane.requests.own(entry.call);
         match own {
@@ -49,13 +51,11 @@ impl Worker {
                 return lane;
             }
         }
-        let now = clock::coarse_ns();
         // The precise clock only where it could make a difference.
         if deadline.0.is_some_and(|at| now + clock::COARSE_NS >= at && clock::monotonic_ns() >= at) {
             self.complete(&lane, entry, Place::Expired, None, false);
             return lane;
         }
-        lane.control.lines()[entry.call].begin(now);
         let begin = self.results.begin_record(thread);
         if !sabotage::on("nobeginrecord") {
             begin.begin(Begun {

@@ -7,6 +7,7 @@ mod alert;
 mod app;
 mod args;
 mod boot;
+mod claimed;
 mod ctx;
 mod deferred;
 mod dialog;

@@ -3,6 +3,7 @@
 use super::alert::Events;
 use super::app::AnyApp;
 use super::boot::{Bounds, INTERNAL_ERROR};
+use super::claimed::Claimed;
 use super::free::Free;
 use super::held::Records;
 use super::interrupt::Interrupts;
@@ -15,7 +16,7 @@ use crate::error::{Code, Result};
 use crate::limits::{MAX_DEFERRED, MAX_LANES, WORKER_REGIONS};
 use crate::primitive::{AtomicBool, AtomicU64, Ordering, fence, spin_loop};
 use crate::ring::{
-    Adaptive, Budget, CallLine, Entry, Generation, Life, Mode, Parker, Taken, Waited, Word, wake_idle,
+    Adaptive, Budget, CallLine, Generation, Life, Mode, Parker, Taken, Waited, Word, wake_idle,
 };
 use crate::shm::{
     Board, Control, Fetch, Foreign, LaneState, OwnRecord, Quota, RESULT_BLOCKS, Region, RegionEntry,
@@ -166,15 +167,15 @@ impl Worker {
             Cursor { lane: 0, sweep: self.registry.sweep(), walking: true, owes_sweep: false, hot: None };
         while !self.stopping.load(Ordering::Acquire) {
             match self.find(&mut cursor) {
-                Some((lane, entry)) => {
-                    let lane = self.run(thread, lane, entry);
-                    cursor.hot = Some((lane, entry.call));
+                Some(claimed) => {
+                    let call = claimed.entry.call;
+                    cursor.hot = Some((self.run(thread, claimed), call));
                 }
                 None => {
                     let next = self.take_hot(&adaptive, &cursor);
                     let next = next.or_else(|| self.wait(&parker, &mut adaptive, &cursor));
-                    if let Some((lane, entry)) = next {
-                        self.run(thread, lane, entry);
+                    if let Some(claimed) = next {
+                        self.run(thread, claimed);
                     }
                 }
             }
@@ -188,7 +189,7 @@ impl Worker {
     }
 
     /// Takes a queued call: round robin over the pending lanes, first in first out within one.
-    fn find(&self, cursor: &mut Cursor) -> Option<(Arc<Lane>, Entry)> {
+    fn find(&self, cursor: &mut Cursor) -> Option<Claimed> {
         let sweep = self.registry.sweep();
         if sweep != cursor.sweep {
             cursor.sweep = sweep;
@@ -234,7 +235,7 @@ impl Worker {
     }
 
     /// Takes a call of this lane, if it is open and has one.
-    fn look(&self, index: usize, walking: bool) -> Option<(Arc<Lane>, Entry)> {
+    fn look(&self, index: usize, walking: bool) -> Option<Claimed> {
         // The serial first: a bit of a place that was given to another client is not ours to clear.
         let serial = self.lanes.open(&self.registry, index)?;
         let lane = match self.lanes.mapped(index, serial) {
@@ -248,7 +249,7 @@ impl Worker {
             taken = queue.walk(self.life, 0);
         }
         match taken {
-            Taken::Call(entry) => Some((lane, entry)),
+            Taken::Call(entry) => Some(Claimed::new(lane, entry)),
             Taken::Nothing => {
                 let current = || self.lanes.open(&self.registry, index) == Some(serial);
                 if queue.quiesce_if(current) {
@@ -268,7 +269,7 @@ impl Worker {
     /// at once finds its worker without a ring entry, a hint or a doorbell. Only when nothing is pending, so that
     /// it takes nothing from other lanes; and short, since others see a busy worker meanwhile.
     #[inline]
-    fn take_hot(&self, adaptive: &Adaptive, cursor: &Cursor) -> Option<(Arc<Lane>, Entry)> {
+    fn take_hot(&self, adaptive: &Adaptive, cursor: &Cursor) -> Option<Claimed> {
         let (lane, call) = cursor.hot.as_ref()?;
         if !adaptive.spins() {
             return None;
@@ -285,25 +286,24 @@ impl Worker {
 
     /// Takes this call, if it is queued and its lane is still open; not if anything is pending, for then an older
     /// call may wait and the rings say which is first.
-    fn take_line(&self, lane: &Arc<Lane>, call: usize) -> Option<(Arc<Lane>, Entry)> {
+    fn take_line(&self, lane: &Arc<Lane>, call: usize) -> Option<Claimed> {
         if self.has_work() || self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
             return None;
         }
         lane.requests.record(call).prefetch();
+        if let Some(last) = lane.held.peek(call) {
+            // Its client has read it, and it will be the next result's.
+            self.results.record(last.record()).prefetch_to_write();
+        }
         match lane.queue(&self.board).take_line(self.life, call) {
-            Taken::Call(entry) => Some((lane.clone(), entry)),
+            Taken::Call(entry) => Some(Claimed::new(lane.clone(), entry)),
             _ => None,
         }
     }
 
     /// Nothing to take: spin, yield, sleep, as the controller says. `Some` when the line served last was taken
     /// while spinning.
-    fn wait(
-        &self,
-        parker: &Parker<'_>,
-        adaptive: &mut Adaptive,
-        cursor: &Cursor,
-    ) -> Option<(Arc<Lane>, Entry)> {
+    fn wait(&self, parker: &Parker<'_>, adaptive: &mut Adaptive, cursor: &Cursor) -> Option<Claimed> {
         let announced = parker.announce(|| {
             self.has_work() || self.registry.sweep() != cursor.sweep || self.stopping.load(Ordering::Acquire)
         });
