@@ -54,26 +54,24 @@ impl Bits<'_> {
         }
     }
 
-    /// The first set bit at or after `from`, going round once.
+    /// The first set bit at or after `from`, going round once. From the first one if `from` is out of range.
+    #[inline]
     pub fn next_from(&self, from: usize) -> Option<usize> {
-        let words = self.0.len();
-        if words == 0 {
-            return None;
-        }
-        let (first, bit) = ((from / 64) % words, from % 64);
-        for step in 0..=words {
-            let index = (first + step) % words;
-            let mut value = self.0[index].load(Ordering::Acquire);
-            if step == 0 {
-                value &= u64::MAX << bit;
-            } else if step == words {
-                value &= !(u64::MAX << bit);
-            }
-            if value != 0 {
-                return Some(index * 64 + value.trailing_zeros() as usize);
-            }
-        }
-        None
+        let from = if from < self.len() { from } else { 0 };
+        let (before, after) = self.0.split_at_checked(from / 64)?;
+        let (first, rest) = after.split_first()?;
+        let not_before = u64::MAX << (from % 64);
+        let find = |words: &[AtomicU64], at: usize, among: u64| {
+            words.iter().zip(at..).find_map(|(word, at)| {
+                let value = word.load(Ordering::Acquire) & among;
+                (value != 0).then(|| at * 64 + value.trailing_zeros() as usize)
+            })
+        };
+        let first = std::slice::from_ref(first);
+        find(first, before.len(), not_before)
+            .or_else(|| find(rest, before.len() + 1, u64::MAX))
+            .or_else(|| find(before, 0, u64::MAX))
+            .or_else(|| find(first, before.len(), !not_before))
     }
 }
 
@@ -99,6 +97,15 @@ mod tests {
         bits.set(191);
         assert_eq!(bits.next_from(70), Some(191));
         assert!(bits.clear(191) && !bits.clear(191));
+        assert_eq!(bits.next_from(192), Some(5), "out of range is from the first one");
+        assert!(bits.clear(5));
+        assert_eq!((bits.next_from(64), bits.next_from(usize::MAX)), (Some(69), Some(69)));
+        bits.set(64);
+        assert_eq!(
+            (bits.next_from(65), bits.next_from(70)),
+            (Some(69), Some(64)),
+            "the lower bits of its word come last"
+        );
     }
 
     #[test]
