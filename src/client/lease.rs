@@ -124,7 +124,7 @@ impl Sent {
     /// Ties them to a call.
     #[inline]
     pub(super) fn tie(self, lane: &Arc<Lane>, call: usize) -> Result<(), &'static str> {
-        // As with most calls.
+        // Most calls have none.
         if count() <= BEGIN.get() { Ok(()) } else { self.tie_some(lane, call) }
     }
 

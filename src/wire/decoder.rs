@@ -107,6 +107,10 @@ impl<'a> Reader<'a> {
     /// Walks the elements of a container whose tag was just read, and returns their bytes.
     fn elements(&mut self, entry: u32) -> Result<&'a [u8], WireError> {
         let all = self.cursor.rest();
+        if entry & !DICT == 0 {
+            self.open.deeper()?; // nothing is in it
+            return Ok(all.get(..0).unwrap_or_default());
+        }
         let outside = self.open.len();
         self.open.push(entry)?;
         while self.open.len() > outside {

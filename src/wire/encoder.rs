@@ -346,7 +346,7 @@ impl<'b> Encoder<'b> {
         self.node()?;
         self.slot(false)?;
         if count == 0 {
-            self.height = self.height.max(self.open.room()?);
+            self.height = self.height.max(self.open.deeper()?);
             self.settle();
         } else {
             self.open.push(if tag == code::DICT { DICT | (2 * count as u32) } else { count as u32 })?;
@@ -440,11 +440,14 @@ impl<'b> Encoder<'b> {
                 self.len = end;
                 Ok(())
             }
-            _ => self.put_growing(bytes, end),
+            _ => self.put_elsewhere(bytes, end),
         }
     }
 
-    fn put_growing(&mut self, bytes: &[u8], end: usize) -> Result<(), WireError> {
+    /// What is not for a slice, or too much. Not inlined: a call writes into a slice, and each of its puts would carry this
+    /// along.
+    #[inline(never)]
+    fn put_elsewhere(&mut self, bytes: &[u8], end: usize) -> Result<(), WireError> {
         if end > self.max_len {
             self.broken = true;
             return Err(WireError::MessageTooLarge { len: end as u64, max: self.max_len as u64 });

@@ -35,17 +35,17 @@ impl<T, const NEAR: usize> Stack<T, NEAR> {
     /// # Errors
     /// [`WireError::TooDeep`] when it would be the 513th.
     #[inline]
-    pub(super) fn room(&self) -> Result<usize, WireError> {
+    pub(super) fn deeper(&self) -> Result<usize, WireError> {
         if self.len < MAX_DEPTH { Ok(self.len + 1) } else { Err(WireError::TooDeep { max: MAX_DEPTH }) }
     }
 
     /// Opens a container.
     ///
     /// # Errors
-    /// As [`room`](Stack::room).
+    /// As [`deeper`](Stack::deeper).
     #[inline]
     pub(super) fn push(&mut self, entry: T) -> Result<(), WireError> {
-        let len = self.room()?;
+        let len = self.deeper()?;
         match self.near.get_mut(self.len) {
             Some(slot) => *slot = entry,
             None => memory::push(&mut self.far, entry)?,

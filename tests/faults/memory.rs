@@ -384,13 +384,14 @@ fn d16_a_worker_is_born_with_nothing_of_the_arbiters() -> Outcome {
     Ok(())
 }
 
-/// An argument that makes a call of its own while it is encoded, and then so many bytes.
+/// An argument that makes calls of its own while it is encoded, with a lease and without, and then so many bytes.
 struct Calling<'c>(&'c Client, usize);
 
 impl Encode for Calling<'_> {
     fn encode(&self, e: &mut Encoder<'_>) -> Result<(), WireError> {
         let lease = self.0.lease_from(b"coal").unwrap();
         call(self.0, "echo").args((&lease,)).execute().unwrap();
+        call(self.0, "echo").args((&b"coke"[..],)).execute().unwrap();
         e.bytes(&vec![0; self.1])
     }
 }

@@ -170,9 +170,14 @@ fn counts_can_be_filled_in_afterwards() {
         e.end(dict)?;
         let empty = e.open_list()?;
         e.end(empty)?;
+        e.list(0)?;
+        e.dict(0)?;
         e.end(list)
     };
-    let expected = bytes_of(&(1, BTreeMap::from([("k", vec![()])]), Vec::<Value>::new())).unwrap();
+    let [empty, none] = [(); 2].map(|()| Vec::<Value>::new());
+    let expected =
+        bytes_of(&(1, BTreeMap::from([("k", vec![()])]), empty, none, BTreeMap::<&str, Value>::new()))
+            .unwrap();
     let mut out = b"before".to_vec();
     write(&mut Encoder::to_vec(&mut out)).unwrap();
     assert_eq!(out, [b"before", &expected[..]].concat());
