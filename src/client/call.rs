@@ -221,9 +221,9 @@ impl<'c, A: EncodeArgs, K: EncodeKwargs> Call<'c, A, K> {
             }
             Err(full) => return Err(full),
         };
-        lane.requests.record(call).prefetch_to_write(); // its last worker has read it
         // From here on the call is ours: it goes back, or a flight takes it.
         let taken = Taken { lane: &lane, call, generation };
+        lane.requests.record(call).prefetch_to_write(); // the worker of the last one has read it
         self.encode(shared, &lane, call, flags | chain.flags())?;
         let outbox = match flags & CONTEXT {
             0 => None,

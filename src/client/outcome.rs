@@ -12,6 +12,7 @@ use crate::ring::{Life, sabotage};
 use crate::shm::{
     BAD_REQUEST, Body, DEADLINE, OVERRUN, Owner, Place, Region, ResultKey, Results, STALLED, STREAMED,
 };
+use crate::sys::prefetch;
 use crate::wire::{ErrorRef, Header, Kind, Outcome, ResponseRef, WireError, copy_str};
 use std::time::Duration;
 
@@ -87,6 +88,8 @@ fn read(kept: &Kept, key: ResultKey, life: Life) -> std::result::Result<Result<C
         Some(Place::NoRoom) => return Ok(Err(results(RESULT_RECORDS as u64).into())),
         None => return Err("a result has no place"),
     };
+    // Its release, when the result was read, would wait for it; its worker has turned to other things.
+    prefetch::to_write(lane.line(call), 1);
     let owner = Owner::Life(life.get());
     let fetched = shared.foreign.get(&shared.registry, region, owner, &shared.arbiter);
     let results = match fetched {

@@ -24,7 +24,7 @@ pub struct CallLine {
     result: AtomicU64,
     /// What the caller sleeps on.
     pub bell: Bell,
-    /// Since when the claimer runs it, and when its app last said that it is at work. Hints, written by the claimer: the
+    /// Since when the claimer has it, and when its app last said that it is at work. Hints, written by the claimer: the
     /// caller takes no more from them than a time that it could have seen itself.
     begun: AtomicU64,
     alive: AtomicU64,
@@ -224,7 +224,7 @@ impl CallLine {
         self.alive.store(now_ns, Ordering::Relaxed);
     }
 
-    /// When the call was begun, while it is RUNNING. May be of an earlier call: of that one's time, then.
+    /// Since when its claimer has the call, while it is RUNNING. May be of an earlier call: of that one's time, then.
     #[inline]
     pub fn begun_ns(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)

@@ -14,6 +14,7 @@
 use super::region::Shared;
 use crate::limits::{HEADER_LEN, INLINE_LEN, RECORD_LEN};
 use crate::primitive::{AtomicU64, Ordering};
+use crate::sys::prefetch;
 
 /// One record in a region.
 #[derive(Debug)]
@@ -92,33 +93,16 @@ impl Record {
         }
     }
 
-    /// Asks for the record's first lines to be on their way, to be read. A hint to the processor: nothing is read.
+    /// Asks for what a small body needs of it to be on its way, to be read.
     #[inline]
     pub fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        for line in 0..FIRST_LINES {
-            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch of any address is harmless; these lie within the record.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(self).cast::<i8>().add(line * 64)) };
-        }
+        prefetch::to_read(self, FIRST_LINES);
     }
 
-    /// The same, to be written: they are taken away from who has read them, and stores to them need not wait for that, nor
-    /// the fences and swaps behind those. By the instruction itself: the intrinsic for it asks for no more than reading, unless
-    /// the program is for newer processors only. An older one takes it for a NOP.
+    /// The same, to be written.
     #[inline]
     pub fn prefetch_to_write(&self) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        for line in 0..FIRST_LINES {
-            // SAFETY: as above. It changes no register, no flag and no memory.
-            unsafe {
-                core::arch::asm!(
-                    "prefetchw byte ptr [{}]",
-                    in(reg) std::ptr::from_ref(self).cast::<u8>().add(line * 64),
-                    options(nostack, preserves_flags, readonly),
-                );
-            }
-        }
+        prefetch::to_write(self, FIRST_LINES);
     }
 
     /// The frame header, copied.

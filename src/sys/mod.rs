@@ -50,6 +50,7 @@ pub mod map;
 pub mod memfd;
 pub mod pidfd;
 pub mod poll;
+pub mod prefetch;
 pub mod process;
 pub mod robust;
 pub mod signal;

@@ -1,4 +1,4 @@
-//! A call that a thread of this worker has claimed and not begun.
+//! A call that a thread of this worker has claimed, and not looked at.
 
 use super::lanes::Lane;
 use crate::ring::Entry;
@@ -6,6 +6,7 @@ use crate::sys::clock;
 use std::sync::Arc;
 
 /// Which, and when.
+#[must_use = "a call that was claimed has to be run"]
 pub(super) struct Claimed {
     pub lane: Arc<Lane>,
     pub entry: Entry,
@@ -14,8 +15,8 @@ pub(super) struct Claimed {
 }
 
 impl Claimed {
-    /// As soon as its word was swapped, and before anything else: its caller watches the line, and a store to it that comes
-    /// later, or a fence behind that, waits until this processor has it back.
+    /// As soon as its word was swapped: its caller watches the line, and a store to it that comes later, or a fence behind
+    /// that, waits until this processor has it back.
     #[inline]
     pub fn new(lane: Arc<Lane>, entry: Entry) -> Claimed {
         let since_ns = clock::coarse_ns();

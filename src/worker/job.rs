@@ -23,7 +23,7 @@ impl Worker {
     /// Runs a call that was claimed a moment ago. Whatever happens in it, the word leaves RUNNING, or this process
     /// dies and the arbiter moves it; or the app defers its answer. Gives the lane back.
     pub(super) fn run(self: &Arc<Self>, thread: usize, claimed: Claimed) -> Arc<Lane> {
-        let Claimed { lane, entry, since_ns: now } = claimed;
+        let Claimed { lane, entry, since_ns } = claimed;
         crash_point!("worker.run.claimed");
         let (own, deadline) = lane.requests.own(entry.call);
         match own {
@@ -52,7 +52,7 @@ impl Worker {
             }
         }
         // The precise clock only where it could make a difference.
-        if deadline.0.is_some_and(|at| now + clock::COARSE_NS >= at && clock::monotonic_ns() >= at) {
+        if deadline.0.is_some_and(|at| since_ns + clock::COARSE_NS >= at && clock::monotonic_ns() >= at) {
             self.complete(&lane, entry, Place::Expired, None, false);
             return lane;
         }
@@ -62,7 +62,7 @@ impl Worker {
                 lane: lane.serial,
                 call: entry.call,
                 generation: entry.generation,
-                since_ns: now,
+                since_ns,
                 deadline_ns: deadline.0,
             });
         }

@@ -287,12 +287,16 @@ impl Worker {
     /// Takes this call, if it is queued and its lane is still open; not if anything is pending, for then an older
     /// call may wait and the rings say which is first.
     fn take_line(&self, lane: &Arc<Lane>, call: usize) -> Option<Claimed> {
-        if self.has_work() || self.lanes.open(&self.registry, lane.index) != Some(lane.serial) {
+        // Of a call that is not queued its client may be reading the result, or writing the next request.
+        if !CallLine::is_queued(lane.control.lines()[call].glance())
+            || self.has_work()
+            || self.lanes.open(&self.registry, lane.index) != Some(lane.serial)
+        {
             return None;
         }
         lane.requests.record(call).prefetch();
         if let Some(last) = lane.held.peek(call) {
-            // Its client has read it, and it will be the next result's.
+            // Its client has read it, and the next result will most likely be there.
             self.results.record(last.record()).prefetch_to_write();
         }
         match lane.queue(&self.board).take_line(self.life, call) {
